@@ -1,0 +1,24 @@
+/*
+ * Memory of one request: many small pieces, freed together. Born with a ceiling; NULL past it or out of memory.
+ * Pieces are aligned for any type. Thread: one owner at a time.
+ */
+#ifndef DEPOTD_BASE_ARENA_H
+#define DEPOTD_BASE_ARENA_H
+
+#include <stddef.h>
+
+struct arena_block;
+struct arena {
+	struct arena_block *blocks;
+	size_t used; /* bytes given out so far */
+	size_t max;
+};
+
+void arena_init(struct arena *a, size_t max);
+void arena_release(struct arena *a);
+void *arena_alloc(struct arena *a, size_t n); /* zeroed */
+char *arena_strdup(struct arena *a, const char *s);
+char *arena_strndup(struct arena *a, const char *s, size_t n);
+char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
