@@ -1,0 +1,90 @@
+/*
+ * The bytes: a blob store behind a vtable; this face asserts what must hold round each slot.
+ *
+ * A blob is written once, sealed (bytes and self-description durable, no name yet), published (a durable name), read
+ * many times, removed. Names are ids; what a user typed never comes here except inside the opaque description.
+ * All calls block: worker threads only. A writer or reader belongs to one owner at a time.
+ * Errors: ERR_DISK_FULL (ENOSPC, EDQUOT, below the reserve), ERR_IO (EIO and every failed fsync: never retried), ERR_NOT_FOUND.
+ */
+#ifndef DEPOTD_BLOB_STORE_H
+#define DEPOTD_BLOB_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "depotd/base/buf.h"
+#include "depotd/base/err.h"
+#include "depotd/base/uuid.h"
+
+struct blob_store; /* `struct blob_store { const struct blob_driver *driver; }` first in every driver's struct */
+struct blob_writer;
+struct blob_reader;
+
+enum { BLOB_DESCRIPTION_MAX = 128 * 1024 };
+
+struct blob_filesystem_config {
+	const char *directory;   /* made (0700) where it is missing, unless require_mount forbids */
+	bool require_mount;      /* refuse when directory is not on a mount of its own */
+	int64_t reserve;         /* bytes that stay free: below it every write is ERR_DISK_FULL */
+};
+int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out, struct err *err);
+/* Wraps a driver and fails the Nth call of a kind (see blob/fault.h). */
+
+void blob_close(struct blob_store **store);
+
+/* Begins a blob. size_hint: expected bytes or -1. */
+int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint, struct blob_writer **out,
+		struct err *err);
+int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+int64_t blob_written(const struct blob_writer *writer);
+/* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */
+int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
+/*
+ * Gives many sealed blobs durable names, syncing each directory once. Frees every writer that was published and nulls its
+ * place; on failure (-1) those left non-NULL were not published and those published have been taken back: all or none.
+ */
+int blob_publish(struct blob_writer **writers, size_t n, struct err *err);
+/* Drops an unpublished blob; its space is given back. Takes NULL inside. */
+void blob_discard(struct blob_writer **writer);
+
+/* 1 open, 0 absent, -1. */
+int blob_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out, struct err *err);
+int64_t blob_size(const struct blob_reader *reader);
+/* Reads up to n bytes at offset; *got 0 only at the end. */
+int blob_read(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got, struct err *err);
+/* A descriptor to sendfile from (still the reader's), or -1 where the driver has none. */
+int blob_descriptor(const struct blob_reader *reader);
+/* Tells that [offset, offset+n) is about to be read in order (posix_fadvise, readahead). Never fails. */
+void blob_will_read(struct blob_reader *reader, int64_t offset, int64_t n);
+void blob_reader_free(struct blob_reader **reader);
+
+/* The self-description. 1 found (replaces out), 0 no blob or no description, -1. */
+int blob_description(struct blob_store *store, const struct uuid *id, struct buf *out, struct err *err);
+/* Replaces it, atomically and durably. 1 done, 0 no such blob, -1. */
+int blob_describe(struct blob_store *store, const struct uuid *id, const char *description, size_t n,
+		  struct err *err);
+/* Removes bytes and description. 1 removed, 0 absent, -1. Durable before the space is counted on; not before return. */
+int blob_remove(struct blob_store *store, const struct uuid *id, struct err *err);
+
+struct blob_info {
+	struct uuid id;
+	int64_t size;
+	int64_t modified_ms; /* wall clock, when its bytes were last written */
+};
+/* Walks all published blobs, any order; a callback's non-zero ends the walk and is returned. -1 with err on failure. */
+typedef int (*blob_visit_fn)(void *context, const struct blob_info *info);
+int blob_walk(struct blob_store *store, blob_visit_fn visit, void *context, struct err *err);
+/* Removes what a crash left (temporaries older than grace_ms, empty directories). How many, or -1. */
+long blob_clean(struct blob_store *store, int64_t grace_ms, struct err *err);
+
+struct blob_space {
+	int64_t free;  /* bytes that can be written before the reserve is touched; 0 when below */
+	int64_t total;
+};
+/* Never blocks longer than statvfs does. */
+int blob_space(struct blob_store *store, struct blob_space *out, struct err *err);
+/* Writes, syncs and removes a probe: 0 the store takes writes, -1 why not. */
+int blob_probe(struct blob_store *store, struct err *err);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * The use cases, ignorant of HTTP: take an upload, open a download, list, change, remove, sweep, check, reindex.
+ *
+ * Everything here blocks (worker threads) unless it says "event thread". Invariants: I1 bytes durable, then row committed;
+ * I2 a crash between leaves only an orphan, which the sweep removes after storage.grace; I3 removal takes the row first,
+ * the bytes after.
+ */
+#ifndef DEPOTD_CORE_CORE_H
+#define DEPOTD_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "depotd/base/err.h"
+#include "depotd/base/metrics.h"
+#include "depotd/blob/store.h"
+#include "depotd/metadata/store.h"
+#include "depotd/model/file_record.h"
+#include "depotd/model/listing.h"
+
+struct core_config {
+	int64_t max_upload;        /* bytes of one file; -1 no limit */
+	int64_t grace_ms;          /* storage.grace */
+	size_t cache_records;      /* records kept in memory */
+	size_t cache_bytes;        /* bodies of small files kept in memory, in bytes, all together */
+	size_t cache_body_max;     /* a body larger than this is never kept in memory */
+	struct metrics *metrics;   /* or NULL */
+};
+
+struct core;
+
+/* Takes neither store's ownership. Registers itself with metadata_on_change(). */
+int core_new(const struct core_config *config, struct metadata *metadata, struct blob_store *blobs,
+	     struct core **out, struct err *err);
+/* Ends the committer and the sweeper. No upload, download or call may be under way. */
+void core_free(struct core **core);
+/* Starts the background sweep: at once, then every grace_ms (hourly at the least). */
+int core_start_sweeper(struct core *core, struct err *err);
+
+struct core_health {
+	bool data_ok, database_ok;
+	struct err data_err, database_err;
+};
+/* The last findings of a background probe (every second or so): event thread, never blocks. */
+void core_health(struct core *core, struct core_health *out);
+/* Event thread: whether `size` more bytes (0 unknown) may be taken now; else ERR_DISK_FULL or ERR_UNAVAILABLE. */
+int core_admit(struct core *core, int64_t size, struct err *err);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * Takes uploads from first byte to committed row. Worker threads only; one upload has one owner at a time.
+ *
+ *   upload_begin → upload_write* → upload_seal → upload_commit (asynchronous) → done callback
+ *                                            ↘ upload_abort at any point before commit
+ */
+#ifndef DEPOTD_CORE_UPLOAD_H
+#define DEPOTD_CORE_UPLOAD_H
+
+#include "depotd/core/core.h"
+#include "depotd/model/attributes.h"
+
+struct upload;
+
+struct upload_intent {
+	const char *name;        /* as given; cleaned here (file_name_clean) */
+	size_t name_len;
+	const char *client_type; /* Content-Type as given, or NULL */
+	int64_t size;            /* declared bytes, or -1 */
+	const char *owner;       /* or NULL */
+	/* Digests the bytes must have (Content-Digest, Repr-Digest of RFC 9530), NULL where none was given. */
+	const unsigned char *expected_sha256[2];
+};
+
+int upload_begin(struct core *core, const struct upload_intent *intent, struct upload **out, struct err *err);
+/* ERR_TOO_LARGE past core_config.max_upload, ERR_DISK_FULL, ERR_IO. */
+int upload_write(struct upload *upload, const void *data, size_t n, struct err *err);
+/* Ends the bytes: checks digests (ERR_INVALID on mismatch), decides the type, makes bytes and description durable. */
+int upload_seal(struct upload *upload, const struct file_labels *labels, struct err *err);
+/* After upload_seal(): what will be the row. The upload's reference. */
+const struct file_record *upload_record(const struct upload *upload);
+int64_t upload_size(const struct upload *upload);
+/* Drops it all; space is given back. Takes NULL inside. */
+void upload_abort(struct upload **upload);
+
+/* One request's sealed uploads: all of them become files, or none. Embedded in the request; lives until done() is called. */
+struct upload_commit {
+	struct batch_item *reserved; /* the committer's */
+	struct upload **uploads;     /* taken over by upload_commit(): freed and nulled before done() */
+	size_t n;
+	void (*done)(struct upload_commit *commit);
+	/* When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. */
+	struct file_record **records; /* the caller's array of n */
+	int result;
+	struct err err;
+	/* The committer's own. */
+	struct upload_commit *next;
+};
+
+/*
+ * Hands the request to the group committer. done() is called exactly once, on the committer's thread (or on this one when
+ * the committer is full: result -1, ERR_BUSY); it must not block: it submits the next step elsewhere.
+ */
+void upload_commit(struct core *core, struct upload_commit *commit);
+
+#endif

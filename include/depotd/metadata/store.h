@@ -1,0 +1,94 @@
+/*
+ * The rows: one metadata store in terms of named statements, over two drivers (PostgreSQL, SQLite).
+ *
+ * Every call is a whole domain transaction, has a deadline, and blocks: worker threads only, any number at a time.
+ * Errors: ERR_UNAVAILABLE the database does not answer (or not in time); ERR_UNKNOWN_OUTCOME a COMMIT was sent and its
+ * answer was lost; ERR_DISK_FULL the database's own disk; ERR_INVALID a value that it cannot hold; ERR_INTERNAL otherwise.
+ * Rows past their expires_ms are invisible to find and list. Records come back with one reference, the caller's.
+ */
+#ifndef DEPOTD_METADATA_STORE_H
+#define DEPOTD_METADATA_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "depotd/base/err.h"
+#include "depotd/base/metrics.h"
+#include "depotd/base/uuid.h"
+#include "depotd/model/file_record.h"
+#include "depotd/model/listing.h"
+
+struct metadata_config {
+	const char *url;            /* sqlite:PATH, or a libpq connection string or URI */
+	unsigned connections;       /* pool size (PostgreSQL); readers (SQLite has one writer besides) */
+	int64_t connect_timeout_ms;
+	int64_t statement_timeout_ms; /* deadline of every call, enforced on our side too */
+	bool migrate;               /* bring the schema up to date when opening; else refuse one that is too old */
+	struct metrics *metrics;    /* or NULL */
+};
+
+struct metadata;
+
+/*
+ * Opens and, if asked, migrates (under a lock; several nodes may start at once). A database that is away is an error
+ * here: whether to start without it is app's decision.
+ */
+int metadata_open(const struct metadata_config *config, struct metadata **out, struct err *err);
+void metadata_close(struct metadata **store);
+/* `migrate` alone, for the command. *from and *to are schema versions. */
+int metadata_migrate(const struct metadata_config *config, int *from, int *to, struct err *err);
+const char *metadata_kind(const struct metadata *store); /* "postgresql" or "sqlite" */
+
+/* The files of one request: all of them or none. */
+struct registration {
+	struct file_record *const *files;
+	size_t n;
+	int result;     /* out: 0 committed (or was there already, identical id), -1 see err */
+	struct err err; /* out */
+};
+
+/*
+ * Registers many requests' files in one transaction; a bad one fails alone. -1 (and every result -1 with the same err) when
+ * the transaction as a whole failed, e.g. the database is away or the outcome is unknown.
+ */
+int metadata_register(struct metadata *store, struct registration *registrations, size_t n, struct err *err);
+
+/* 1 found, 0 absent or expired, -1. */
+int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out, struct err *err);
+/*
+ * Optimistic change: replaces what may change (name, tags, attributes, visibility, expires, revision) where the row still has
+ * `expected_revision`. 1 committed, 0 absent or at another revision, -1. Other nodes are notified.
+ */
+int metadata_update(struct metadata *store, const struct file_record *record, int64_t expected_revision,
+		    struct err *err);
+/* Removes the row (I3: the bytes go after). 1 removed, 0 absent, -1. Other nodes are notified. */
+int metadata_remove(struct metadata *store, const struct uuid *id, struct err *err);
+
+struct file_list {
+	struct file_record **files;
+	size_t n;
+	bool more; /* there is a next page */
+};
+void file_list_release(struct file_list *list);
+
+int metadata_list(struct metadata *store, const struct list_query *query, struct file_list *out, struct err *err);
+/* Every row, expired ones too, in id order, behind `after` (NULL: from the start), at most `limit`. For check and reindex. */
+int metadata_walk(struct metadata *store, const struct uuid *after, size_t limit, struct file_list *out,
+		  struct err *err);
+/* Which of these ids have rows (expired ones too): present[i]. n is at most 1000. */
+int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present, struct err *err);
+/* Rows whose expiry is past at now_ms, at most limit. */
+int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struct file_list *out, struct err *err);
+
+/* Answers within the connect timeout whether the database does. 0 or -1. */
+int metadata_ping(struct metadata *store, struct err *err);
+
+/*
+ * Who wants to hear of changes made by other nodes (LISTEN/NOTIFY; never called on SQLite). id NULL: anything may have
+ * changed (the listening connection was lost and is back). Called on the store's listener thread; must not block.
+ */
+typedef void (*metadata_changed_fn)(void *context, const struct uuid *id);
+void metadata_on_change(struct metadata *store, metadata_changed_fn changed, void *context);
+
+#endif
