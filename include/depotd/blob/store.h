@@ -27,9 +27,10 @@ struct blob_filesystem_config {
 	const char *directory;   /* made (0700) where it is missing, unless require_mount forbids */
 	bool require_mount;      /* refuse when directory is not on a mount of its own */
 	int64_t reserve;         /* bytes that stay free: below it every write is ERR_DISK_FULL */
+	bool exclusive;          /* serve: ERR_CONFLICT while another process holds the directory so. check goes beside */
 };
+/* The driver on a directory. ERR_NOT_FOUND names a missing mount, ERR_CONFLICT another daemon. */
 int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out, struct err *err);
-/* Wraps a driver and fails the Nth call of a kind (see blob/fault.h). */
 
 void blob_close(struct blob_store **store);
 

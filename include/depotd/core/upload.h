@@ -9,6 +9,7 @@
 
 #include "depotd/core/core.h"
 #include "depotd/model/attributes.h"
+#include "depotd/work/batcher.h"
 
 struct upload;
 
@@ -35,7 +36,7 @@ void upload_abort(struct upload **upload);
 
 /* One request's sealed uploads: all of them become files, or none. Embedded in the request; lives until done() is called. */
 struct upload_commit {
-	struct batch_item *reserved; /* the committer's */
+	struct batch_item item;      /* the committer's; first */
 	struct upload **uploads;     /* taken over by upload_commit(): freed and nulled before done() */
 	size_t n;
 	void (*done)(struct upload_commit *commit);
@@ -43,8 +44,6 @@ struct upload_commit {
 	struct file_record **records; /* the caller's array of n */
 	int result;
 	struct err err;
-	/* The committer's own. */
-	struct upload_commit *next;
 };
 
 /*

@@ -1,0 +1,149 @@
+/*
+ * Group commit's clockwork: what comes while a batch runs is the next batch.
+ *
+ * Invariants: every submitted item reaches the callback exactly once, in the order of submission; at most one batch runs
+ * at a time. Threads: any may submit; the callback runs on the batcher's own thread; batcher_free() is for the one owner.
+ */
+#include "depotd/work/batcher.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+struct batcher {
+	pthread_mutex_t lock; /* guards everything down to `stopping`; never held while the callback runs */
+	pthread_cond_t work;  /* signalled when the thread waits and there is something to do */
+	struct batch_item *head, *tail;
+	bool waiting; /* the thread is inside pthread_cond_wait() */
+	bool stopping;
+
+	atomic_size_t depth; /* the list's length: written under the lock, read without it */
+	size_t batch_max, queue_max;
+	struct batch_item **batch; /* the thread's own array of batch_max */
+	batch_run_fn run;
+	void *context;
+	pthread_t thread;
+};
+
+/* Takes up to batch_max items; 0 once stopping and empty. */
+static size_t take(struct batcher *batcher)
+{
+	size_t n = 0;
+	pthread_mutex_lock(&batcher->lock);
+	while (!batcher->head && !batcher->stopping) {
+		batcher->waiting = true;
+		pthread_cond_wait(&batcher->work, &batcher->lock);
+		batcher->waiting = false;
+	}
+	while (batcher->head && n < batcher->batch_max) {
+		struct batch_item *item = batcher->head;
+		batcher->head = item->next;
+		item->next = NULL;
+		batcher->batch[n++] = item;
+	}
+	if (!batcher->head)
+		batcher->tail = NULL;
+	atomic_fetch_sub_explicit(&batcher->depth, n, memory_order_relaxed);
+	pthread_mutex_unlock(&batcher->lock);
+	return n;
+}
+
+static void *batcher_thread(void *context)
+{
+	struct batcher *batcher = context;
+	size_t n;
+	while ((n = take(batcher)) > 0)
+		batcher->run(batcher->context, batcher->batch, n);
+	return NULL;
+}
+
+int batcher_submit(struct batcher *batcher, struct batch_item *item)
+{
+	int rc = -1;
+	pthread_mutex_lock(&batcher->lock);
+	if (!batcher->stopping &&
+	    atomic_load_explicit(&batcher->depth, memory_order_relaxed) < batcher->queue_max) {
+		item->next = NULL;
+		if (batcher->tail)
+			batcher->tail->next = item;
+		else
+			batcher->head = item;
+		batcher->tail = item;
+		atomic_fetch_add_explicit(&batcher->depth, 1, memory_order_relaxed);
+		if (batcher->waiting)
+			pthread_cond_signal(&batcher->work);
+		rc = 0;
+	}
+	pthread_mutex_unlock(&batcher->lock);
+	return rc;
+}
+
+size_t batcher_depth(const struct batcher *batcher)
+{
+	return atomic_load_explicit(&batcher->depth, memory_order_relaxed);
+}
+
+static int start_thread(struct batcher *batcher, const char *name)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int rc = pthread_create(&batcher->thread, NULL, batcher_thread, batcher);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc == 0)
+		pthread_setname_np(batcher->thread, name); /* too long a name is not worth failing for */
+	return rc;
+}
+
+static void destroy(struct batcher *batcher)
+{
+	pthread_cond_destroy(&batcher->work);
+	pthread_mutex_destroy(&batcher->lock);
+	free(batcher->batch);
+	free(batcher);
+}
+
+int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_fn run,
+		void *context, struct batcher **out, struct err *err)
+{
+	struct batcher *batcher = calloc(1, sizeof(*batcher));
+	if (!batcher)
+		return err_set(err, ERR_NO_MEMORY, "batcher %s", name);
+	batcher->batch_max = batch_max ? batch_max : 1;
+	batcher->queue_max = queue_max;
+	batcher->run = run;
+	batcher->context = context;
+	atomic_init(&batcher->depth, 0);
+	pthread_mutex_init(&batcher->lock, NULL);
+	pthread_cond_init(&batcher->work, NULL);
+	batcher->batch = calloc(batcher->batch_max, sizeof(struct batch_item *));
+	if (!batcher->batch) {
+		destroy(batcher);
+		return err_set(err, ERR_NO_MEMORY, "batcher %s", name);
+	}
+	int rc = start_thread(batcher, name);
+	if (rc != 0) {
+		destroy(batcher);
+		errno = rc;
+		return err_set_errno(err, ERR_INTERNAL, "cannot start the thread of %s", name);
+	}
+	*out = batcher;
+	return 0;
+}
+
+void batcher_free(struct batcher **batcherp)
+{
+	struct batcher *batcher = *batcherp;
+	if (!batcher)
+		return;
+	pthread_mutex_lock(&batcher->lock);
+	batcher->stopping = true;
+	pthread_cond_signal(&batcher->work);
+	pthread_mutex_unlock(&batcher->lock);
+	pthread_join(batcher->thread, NULL);
+	destroy(batcher);
+	*batcherp = NULL;
+}
