@@ -5,6 +5,10 @@
 #ifndef DEPOTD_MODEL_ATTRIBUTES_H
 #define DEPOTD_MODEL_ATTRIBUTES_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "depotd/base/err.h"
 #include "depotd/base/json.h"
 #include "depotd/model/file_record.h"
@@ -18,6 +22,7 @@ struct file_labels {
 	int64_t expires_in_ms; /* 0: never */
 	enum visibility visibility;
 	bool seen_expires, seen_visibility;
+	size_t attribute_bytes; /* of keys and values taken so far, held against ATTRIBUTES_MAX_BYTES */
 };
 
 int file_labels_init(struct file_labels *labels, struct err *err);

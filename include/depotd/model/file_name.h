@@ -10,11 +10,10 @@
 
 #include "depotd/base/buf.h"
 #include "depotd/base/err.h"
+#include "depotd/base/utf8.h"
 
 enum { FILE_NAME_MAX_CHARS = 255, FILE_NAME_MAX_BYTES = 255 * 4, TAG_MAX_CHARS = 64 };
 
-/* Strict UTF-8 (no overlongs, no surrogates). The number of characters, or -1. */
-long utf8_length(const char *text, size_t n);
 /*
  * Takes the last component of a path with `/` or `\`, checks it; "unnamed" where none is left or none was given ("." and
  * ".." count as none). 0 and *out (in out, replaced), or -1 ERR_INVALID that says what is wrong.

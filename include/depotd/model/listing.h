@@ -45,6 +45,9 @@ struct list_query {
 	int64_t position_number;   /* created_ms or size */
 	const char *position_name; /* name */
 	struct uuid position_id;
+	/* Of the parsing: the parameters that were given so far, and the cursor as it came, for list_query_finish(). */
+	unsigned seen;
+	const char *cursor;
 };
 
 void list_query_init(struct list_query *query);

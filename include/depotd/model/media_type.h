@@ -19,9 +19,9 @@ const char *media_type_by_extension(const char *name); /* static string or NULL 
 /* type/subtype with optional parameters (RFC 9110 §8.3.1), at most MEDIA_TYPE_MAX bytes. */
 bool media_type_valid(const char *type);
 
-/* The decision. `type` and `sniffed` (NULL where nothing is known) are static strings or point to `client`. */
+/* The decision. `sniffed` is a static string, or NULL where nothing is known; a client's word loses its parameters. */
 struct media_type_verdict {
-	const char *type;
+	char type[MEDIA_TYPE_MAX + 1]; /* lower case */
 	const char *sniffed; /* signature's word, or "text/plain" for what looks like text and is called text/plain */
 };
 struct media_type_verdict media_type_decide(const unsigned char *head, size_t n, bool whole, const char *name,
