@@ -1,0 +1,131 @@
+/*
+ * PUT /files/NAME: the body is the file; tags, expires_in, visibility and attr.KEY stand in the query.
+ * check() on the event thread reads headers and query; body() and finish() run on workers; the committer answers.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "depotd/core/upload.h"
+#include "rest_private.h"
+
+struct put {
+	struct exchange *x;
+	struct file_labels labels;
+	bool has_content_digest, has_repr_digest;
+	unsigned char content_digest[SHA256_LEN], repr_digest[SHA256_LEN];
+	struct upload *upload;
+	struct upload_commit commit;
+	struct file_record *record; /* the committer's answer */
+};
+
+static void put_release(struct exchange *x)
+{
+	struct put *put = exchange_state(x);
+
+	upload_abort(&put->upload);
+	file_record_unref(&put->record);
+	file_labels_release(&put->labels);
+	free(put);
+}
+
+/* `tags`, `expires_in` and `visibility` by their names, attributes as attr.KEY; anything else is a mistake worth naming. */
+static int read_query(struct exchange *x, struct file_labels *labels, struct err *err)
+{
+	for (size_t i = 0; i < exchange_query_count(x); i++) {
+		const char *key, *value;
+
+		exchange_query(x, i, &key, &value);
+		if (!strncmp(key, "attr.", 5) && key[5])
+			key += 5;
+		else if (strcmp(key, "tags") != 0 && strcmp(key, "expires_in") != 0 && strcmp(key, "visibility") != 0)
+			return err_set(err, ERR_INVALID, "unknown query parameter \"%s\"", key);
+		if (file_labels_add(labels, key, value, strlen(value), err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static enum http_verdict put_check(struct exchange *x)
+{
+	struct put *put;
+	struct err err;
+	int content, repr;
+
+	if (rest_refuse_upload(x))
+		return HTTP_ANSWERED;
+	put = calloc(1, sizeof(*put));
+	if (!put || file_labels_init(&put->labels, &err) < 0) {
+		free(put);
+		err_set(&err, ERR_NO_MEMORY, "an upload");
+		reply_error(x, &err);
+		return HTTP_ANSWERED;
+	}
+	put->x = x;
+	exchange_set_state(x, put);
+	if (read_query(x, &put->labels, &err) < 0) {
+		reply_error(x, &err);
+		return HTTP_ANSWERED;
+	}
+	content = rest_expected_digest(x, "Content-Digest", put->content_digest);
+	repr = content < 0 ? -1 : rest_expected_digest(x, "Repr-Digest", put->repr_digest);
+	if (content < 0 || repr < 0)
+		return HTTP_ANSWERED;
+	put->has_content_digest = content == 1;
+	put->has_repr_digest = repr == 1;
+	return HTTP_GO_ON;
+}
+
+static int begin(struct exchange *x, struct put *put, struct err *err)
+{
+	const char *name = exchange_param(x, 0);
+	struct upload_intent intent = {
+		.name = name,
+		.name_len = strlen(name),
+		.client_type = exchange_header(x, "Content-Type"),
+		.size = exchange_content_length(x),
+		.expected_sha256 = {put->has_content_digest ? put->content_digest : NULL,
+				    put->has_repr_digest ? put->repr_digest : NULL},
+	};
+
+	return upload_begin(rest_front(x)->core, &intent, &put->upload, err);
+}
+
+static int put_body(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	struct put *put = exchange_state(x);
+
+	if (!put->upload && begin(x, put, err) < 0)
+		return -1;
+	return upload_write(put->upload, data, n, err);
+}
+
+/* The committer's thread: render and hand the exchange back, nothing more. */
+static void put_committed(struct upload_commit *commit)
+{
+	struct put *put = (struct put *)((char *)commit - offsetof(struct put, commit));
+
+	if (commit->result == 0)
+		rest_reply_created(put->x, &put->record, 1, false);
+	else
+		reply_error(put->x, &commit->err);
+	exchange_complete(put->x);
+}
+
+static void put_finish(struct exchange *x)
+{
+	struct put *put = exchange_state(x);
+	struct err err;
+
+	if ((!put->upload && begin(x, put, &err) < 0) || upload_seal(put->upload, &put->labels, &err) < 0) {
+		reply_error(x, &err);
+		return;
+	}
+	put->commit = (struct upload_commit){
+		.uploads = &put->upload, .n = 1, .done = put_committed, .records = &put->record};
+	exchange_defer(x);
+	upload_commit(rest_front(x)->core, &put->commit);
+}
+
+const struct http_handler rest_put = {
+	.check = put_check, .body = put_body, .finish = put_finish, .release = put_release, .takes_body = true};
