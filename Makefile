@@ -34,7 +34,8 @@ all: $(BUILD)/depotd ## build the daemon
 # What is generated at build: the SQL, the page and the table of name extensions, embedded as C.
 EMBED_SQL    := $(sort $(wildcard sql/postgres/*.sql sql/sqlite/*.sql))
 EMBED_ASSETS := $(sort $(wildcard src/front/web/assets/*))
-GENERATED    := $(BUILD)/gen/embedded_sql.c $(BUILD)/gen/embedded_assets.c $(BUILD)/gen/media_extensions.c
+GENERATED    := $(BUILD)/gen/embedded_sql.c $(BUILD)/gen/embedded_assets.c $(BUILD)/gen/embedded_api.c \
+                $(BUILD)/gen/media_extensions.c
 GENERATED_OBJECTS := $(GENERATED:%.c=%.o)
 
 $(BUILD)/gen/embedded_sql.c: src/embed/embed.py $(EMBED_SQL)
@@ -44,6 +45,10 @@ $(BUILD)/gen/embedded_sql.c: src/embed/embed.py $(EMBED_SQL)
 $(BUILD)/gen/embedded_assets.c: src/embed/embed.py $(EMBED_ASSETS)
 	@mkdir -p $(@D)
 	$(PYTHON) src/embed/embed.py files embedded_assets $@ src/front/web/assets $(EMBED_ASSETS)
+
+$(BUILD)/gen/embedded_api.c: src/embed/embed.py src/front/rest/openapi.json
+	@mkdir -p $(@D)
+	$(PYTHON) src/embed/embed.py files embedded_api $@ src/front/rest src/front/rest/openapi.json
 
 $(BUILD)/gen/media_extensions.c: src/embed/embed.py /etc/mime.types
 	@mkdir -p $(@D)

@@ -13,6 +13,7 @@ struct embedded_file {
 
 extern const struct embedded_file embedded_sql[];    /* below sql/ */
 extern const struct embedded_file embedded_assets[]; /* below src/front/web/assets/ */
+extern const struct embedded_file embedded_api[];    /* openapi.json */
 
 struct media_extension {
 	const char *extension; /* lower case, without the dot */

@@ -44,7 +44,7 @@ void *exchange_context(const struct exchange *x); /* what http_server_new() was 
 const char *exchange_method(const struct exchange *x); /* as sent; HEAD stays HEAD */
 bool exchange_is_head(const struct exchange *x);
 const char *exchange_target(const struct exchange *x); /* the path as sent, without the query */
-/* The i-th {x} of the pattern, decoded; exchange_param() is NULL-terminated text without NUL, valid UTF-8 (else 400 came before). */
+/* The i-th {x} of the pattern, decoded: valid UTF-8 without NUL (else 400 came before); NULL where the pattern has fewer. */
 const char *exchange_param(const struct exchange *x, unsigned i);
 /* A header field; several lines of the same field are joined with ", ". NULL absent. Lives as long as the exchange. */
 const char *exchange_header(struct exchange *x, const char *name);

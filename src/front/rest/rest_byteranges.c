@@ -16,14 +16,11 @@ struct stretch {
 };
 
 struct byteranges {
-	struct blob_reader *reader;
-	struct cached_body *body;
+	struct download *download;
 	struct buf text;
 	struct stretch stretches[RANGE_MAX + 1];
 	size_t n, at;
 	int64_t done; /* bytes of stretches[at] that were given out, text first */
-	void (*release)(void *context);
-	void *context;
 };
 
 static void byteranges_free(void *context)
@@ -31,21 +28,8 @@ static void byteranges_free(void *context)
 	struct byteranges *b = context;
 
 	buf_release(&b->text);
-	b->release(b->context);
+	download_free(&b->download);
 	free(b);
-}
-
-static int read_file(struct byteranges *b, int64_t offset, void *data, size_t n, size_t *got, struct err *err)
-{
-	if (b->body) {
-		size_t size;
-		const char *bytes = cached_body_data(b->body, &size);
-
-		memcpy(data, bytes + offset, n);
-		*got = n;
-		return 0;
-	}
-	return blob_read(b->reader, offset, data, n, got, err);
 }
 
 static size_t smaller(size_t a, int64_t b)
@@ -72,16 +56,16 @@ static int byteranges_read(void *context, void *data, size_t max, size_t *got, s
 	} else {
 		int64_t into = b->done - (int64_t)s->text_len;
 
-		if (read_file(b, s->first + into, data, smaller(max, s->length - into), got, err) < 0)
+		if (download_read(b->download, s->first + into, data, smaller(max, s->length - into), got, err) < 0)
 			return -1;
 	}
 	b->done += (int64_t)*got;
 	return 0;
 }
 
-static int64_t lay_out(struct byteranges *b, const struct file_record *record, const char *boundary,
-		       const struct byte_range *ranges, size_t n)
+static int64_t lay_out(struct byteranges *b, const char *boundary, const struct byte_range *ranges, size_t n)
 {
+	const struct file_record *record = download_record(b->download);
 	int64_t total = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -95,8 +79,7 @@ static int64_t lay_out(struct byteranges *b, const struct file_record *record, c
 				   (long long)(first + length - 1), (long long)record->size);
 		s->text_len = b->text.len - s->text_at;
 		total += (int64_t)s->text_len + length;
-		if (b->reader)
-			blob_will_read(b->reader, first, length);
+		download_will_read(b->download, first, length);
 	}
 	if (boundary) {
 		struct stretch *s = &b->stretches[b->n++];
@@ -109,30 +92,33 @@ static int64_t lay_out(struct byteranges *b, const struct file_record *record, c
 	return total;
 }
 
-void rest_reply_byteranges(struct exchange *x, const struct file_record *record, struct blob_reader *reader,
-			   struct cached_body *body, const struct byte_range *ranges, size_t n,
-			   void (*release)(void *context), void *context)
+static void reply_no_memory(struct exchange *x)
+{
+	struct err err;
+
+	err_set(&err, ERR_NO_MEMORY, "an answer of several ranges");
+	reply_error(x, &err);
+}
+
+void rest_reply_byteranges(struct exchange *x, struct download *download, const struct byte_range *ranges, size_t n)
 {
 	struct byteranges *b = calloc(1, sizeof(*b));
 	struct uuid random = uuid_new();
 	char boundary[UUID_TEXT_LEN + 1];
 	int64_t total;
-	struct err err;
 
 	if (!b) {
-		release(context);
-		err_set(&err, ERR_NO_MEMORY, "an answer of several ranges");
-		reply_error(x, &err);
+		download_free(&download);
+		reply_no_memory(x);
 		return;
 	}
-	*b = (struct byteranges){.reader = reader, .body = body, .release = release, .context = context};
+	b->download = download;
 	buf_init(&b->text, 64 * 1024);
 	uuid_format(&random, boundary);
-	total = lay_out(b, record, n > 1 ? boundary : NULL, ranges, n);
+	total = lay_out(b, n > 1 ? boundary : NULL, ranges, n);
 	if (b->text.failed) {
 		byteranges_free(b);
-		err_set(&err, ERR_NO_MEMORY, "an answer of several ranges");
-		reply_error(x, &err);
+		reply_no_memory(x);
 		return;
 	}
 	if (n > 1)

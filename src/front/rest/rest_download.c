@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/core/download.h"
 #include "depotd/core/files.h"
 #include "depotd/model/digest_field.h"
 #include "depotd/model/file_name.h"
@@ -20,24 +21,11 @@
 static const char POLICY[] = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; "
 			     "media-src 'self'; sandbox";
 
-/* What an answer's body holds on to until it was sent. */
-struct held {
-	struct file_record *record;
-	struct cached_body *body;
-	struct blob_reader *reader;
-};
-
-static void held_release(void *context)
+static void release_download(void *context)
 {
-	struct held *held = context;
+	struct download *download = context;
 
-	if (!held)
-		return;
-	file_record_unref(&held->record);
-	if (held->body)
-		cached_body_unref(&held->body);
-	blob_reader_free(&held->reader);
-	free(held);
+	download_free(&download);
 }
 
 static void reply_content_type(struct exchange *x, const struct file_record *record)
@@ -62,10 +50,12 @@ static void reply_disposition(struct exchange *x, const struct file_record *reco
 }
 
 /* The header fields that 200, 206 and 304 share (RFC 9110 §15.4.5). */
-static void reply_validators(struct exchange *x, const struct file_record *record, const char *etag)
+static void reply_validators(struct exchange *x, const struct file_record *record)
 {
+	char etag[FILES_ETAG_MAX];
 	char date[CLOCK_HTTP_DATE_LEN + 1];
 
+	files_etag(record, etag);
 	clock_format_http_date(record->created_ms, date);
 	reply_header(x, "ETag", etag);
 	reply_header(x, "Last-Modified", date);
@@ -84,153 +74,155 @@ static void reply_representation(struct exchange *x, const struct file_record *r
 	reply_disposition(x, record);
 }
 
-/* Answers from the headers alone: 304, 412, 416, HEAD. Otherwise false, and the ranges that are to be sent. */
-static bool reply_without_bytes(struct exchange *x, const struct file_record *record, struct byte_range *ranges,
-				size_t *n)
+enum answer {
+	ANSWER_FAILED,        /* 412 */
+	ANSWER_NOT_MODIFIED,  /* 304 */
+	ANSWER_UNSATISFIABLE, /* 416 */
+	ANSWER_HEAD,          /* the header fields of a GET */
+	ANSWER_BYTES,         /* 200, or 206 with these ranges */
+};
+
+/* What the request's header fields ask for; only ANSWER_BYTES needs bytes. Sets *n, 0 for all of the file. */
+static enum answer decide(struct exchange *x, const struct file_record *record, struct byte_range *ranges, size_t *n)
 {
 	struct conditional_headers conditionals;
+	int64_t modified_s = record->created_ms / 1000;
 	char etag[FILES_ETAG_MAX];
-	struct err err;
 
 	*n = 0;
 	files_etag(record, etag);
 	exchange_conditionals(x, &conditionals);
-	switch (conditional_evaluate(&conditionals, true, etag, record->created_ms / 1000)) {
+	switch (conditional_evaluate(&conditionals, true, etag, modified_s)) {
 	case CONDITIONAL_FAILED:
-		err_set(&err, ERR_PRECONDITION, "the file is not the one the request is conditional on");
-		reply_error(x, &err);
-		return true;
+		return ANSWER_FAILED;
 	case CONDITIONAL_NOT_MODIFIED:
-		reply_status(x, 304);
-		reply_validators(x, record, etag);
-		reply_empty(x);
-		return true;
+		return ANSWER_NOT_MODIFIED;
 	case CONDITIONAL_PROCEED:
 		break;
 	}
-	if (!exchange_is_head(x) && conditional_range_stands(conditionals.if_range, etag, record->created_ms / 1000) &&
-	    range_parse(exchange_header(x, "Range"), record->size, ranges, n) == RANGE_UNSATISFIABLE) {
-		err_set(&err, ERR_RANGE, "the file has %lld bytes", (long long)record->size);
-		reply_headerf(x, "Content-Range", "bytes */%lld", (long long)record->size);
-		reply_error(x, &err);
-		return true;
-	}
-	reply_validators(x, record, etag);
-	reply_representation(x, record);
-	if (exchange_is_head(x)) {
-		reply_status(x, 200);
-		reply_content_type(x, record);
-		reply_empty_of_length(x, record->size);
-		return true;
-	}
-	return false;
+	if (exchange_is_head(x))
+		return ANSWER_HEAD;
+	if (conditional_range_stands(conditionals.if_range, etag, modified_s) &&
+	    range_parse(exchange_header(x, "Range"), record->size, ranges, n) == RANGE_UNSATISFIABLE)
+		return ANSWER_UNSATISFIABLE;
+	return ANSWER_BYTES;
 }
 
-static void reply_stretch(struct exchange *x, struct held *held, int64_t first, int64_t length)
+static void reply_stretch(struct exchange *x, struct download *download, int64_t first, int64_t length)
 {
-	if (held->body) {
-		size_t size;
-		const char *data = cached_body_data(held->body, &size);
+	const char *data = download_data(download);
 
-		reply_memory(x, data + first, (size_t)length, held_release, held);
+	if (data) {
+		reply_memory(x, data + first, (size_t)length, release_download, download);
 		return;
 	}
-	blob_will_read(held->reader, first, length);
-	if (blob_descriptor(held->reader) >= 0) {
-		reply_file(x, blob_descriptor(held->reader), first, length, held_release, held);
-	} else {
-		struct byte_range range = {first, length};
-
-		rest_reply_byteranges(x, held->record, held->reader, NULL, &range, 1, held_release, held);
-	}
+	download_will_read(download, first, length);
+	if (download_descriptor(download) >= 0)
+		reply_file(x, download_descriptor(download), first, length, release_download, download);
+	else
+		rest_reply_byteranges(x, download, &(struct byte_range){first, length}, 1);
 }
 
-/* Takes over what is held. */
-static void reply_bytes(struct exchange *x, struct held *held, const struct byte_range *ranges, size_t n)
+/* 200 or 206. Takes over the download. */
+static void reply_bytes(struct exchange *x, struct download *download, const struct byte_range *ranges, size_t n)
 {
-	const struct file_record *record = held->record;
+	const struct file_record *record = download_record(download);
 
+	reply_status(x, n ? 206 : 200);
 	if (n > 1) {
-		reply_status(x, 206);
-		rest_reply_byteranges(x, record, held->reader, held->body, ranges, n, held_release, held);
+		rest_reply_byteranges(x, download, ranges, n);
 		return;
 	}
 	reply_content_type(x, record);
-	if (n == 1) {
-		reply_status(x, 206);
-		reply_headerf(x, "Content-Range", "bytes %lld-%lld/%lld", (long long)ranges[0].first,
-			      (long long)(ranges[0].first + ranges[0].length - 1), (long long)record->size);
-		reply_stretch(x, held, ranges[0].first, ranges[0].length);
-	} else {
-		reply_status(x, 200);
-		reply_stretch(x, held, 0, record->size);
+	if (n == 0) {
+		reply_stretch(x, download, 0, record->size);
+		return;
 	}
+	reply_headerf(x, "Content-Range", "bytes %lld-%lld/%lld", (long long)ranges[0].first,
+		      (long long)(ranges[0].first + ranges[0].length - 1), (long long)record->size);
+	reply_stretch(x, download, ranges[0].first, ranges[0].length);
 }
 
-/* Takes over the references. body and reader are both NULL only where headers may suffice: false when they don't. */
-static bool answer(struct exchange *x, struct file_record *record, struct cached_body *body,
-		   struct blob_reader *reader)
+/* Takes over the download. */
+static void reply(struct exchange *x, struct download *download, enum answer answer,
+		  const struct byte_range *ranges, size_t n)
 {
-	struct byte_range ranges[RANGE_MAX];
-	struct held *held;
-	size_t n;
+	const struct file_record *record = download_record(download);
+	struct err err;
 
-	held = calloc(1, sizeof(*held));
-	if (!held) {
-		struct err err;
-
-		file_record_unref(&record);
-		if (body)
-			cached_body_unref(&body);
-		blob_reader_free(&reader);
-		err_set(&err, ERR_NO_MEMORY, "a download");
+	switch (answer) {
+	case ANSWER_FAILED:
+		err_set(&err, ERR_PRECONDITION, "the file is not the one that the request is conditional on");
 		reply_error(x, &err);
-		return true;
+		break;
+	case ANSWER_UNSATISFIABLE:
+		err_set(&err, ERR_RANGE, "the file has %lld bytes", (long long)record->size);
+		reply_error(x, &err);
+		reply_headerf(x, "Content-Range", "bytes */%lld", (long long)record->size);
+		break;
+	case ANSWER_NOT_MODIFIED:
+		reply_status(x, 304);
+		reply_validators(x, record);
+		reply_empty(x);
+		break;
+	case ANSWER_HEAD:
+		reply_status(x, 200);
+		reply_validators(x, record);
+		reply_representation(x, record);
+		reply_content_type(x, record);
+		reply_empty_of_length(x, record->size);
+		break;
+	case ANSWER_BYTES:
+		reply_validators(x, record);
+		reply_representation(x, record);
+		reply_bytes(x, download, ranges, n);
+		return;
 	}
-	*held = (struct held){record, body, reader};
-	if (!reply_without_bytes(x, record, ranges, &n)) {
-		if (!body && !reader) {
-			held_release(held);
-			return false;
-		}
-		reply_bytes(x, held, ranges, n);
-		return true;
-	}
-	held_release(held);
-	return true;
+	download_free(&download);
 }
 
 static enum http_verdict download_check(struct exchange *x)
 {
-	struct file_record *record;
-	struct cached_body *body;
+	struct byte_range ranges[RANGE_MAX];
+	struct download *download;
+	enum answer answer;
 	struct uuid id;
+	size_t n;
 
 	if (!rest_id(x, &id))
 		return HTTP_ANSWERED;
-	if (files_cached(rest_front(x)->core, &id, &record, &body) != 1)
+	if (download_cached(rest_front(x)->core, &id, &download) != 1)
 		return HTTP_GO_ON;
-	return answer(x, record, body, NULL) ? HTTP_ANSWERED : HTTP_GO_ON;
+	answer = decide(x, download_record(download), ranges, &n);
+	if (answer == ANSWER_BYTES && !download_data(download)) {
+		download_free(&download);
+		return HTTP_GO_ON;
+	}
+	reply(x, download, answer, ranges, n);
+	return HTTP_ANSWERED;
 }
 
 static void download_finish(struct exchange *x)
 {
-	struct file_record *record = NULL;
-	struct cached_body *body = NULL;
-	struct blob_reader *reader = NULL;
+	struct byte_range ranges[RANGE_MAX];
+	struct download *download;
+	enum answer answer;
 	struct uuid id;
 	struct err err;
+	size_t n;
 	int found;
 
 	if (!rest_id(x, &id))
 		return;
-	found = files_open(rest_front(x)->core, &id, &record, &body, &reader, &err);
-	if (found < 0)
+	found = download_open(rest_front(x)->core, &id, &download, &err);
+	if (found < 0) {
 		reply_error(x, &err);
-	else if (found == 0)
+	} else if (found == 0) {
 		rest_not_found(x);
-	else
-		answer(x, record, body, reader);
+	} else {
+		answer = decide(x, download_record(download), ranges, &n);
+		reply(x, download, answer, ranges, n);
+	}
 }
 
 const struct http_handler rest_download = {.check = download_check, .finish = download_finish};

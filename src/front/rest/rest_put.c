@@ -81,7 +81,7 @@ static int begin(struct exchange *x, struct put *put, struct err *err)
 	const char *name = exchange_param(x, 0);
 	struct upload_intent intent = {
 		.name = name,
-		.name_len = strlen(name),
+		.name_len = name ? strlen(name) : 0,
 		.client_type = exchange_header(x, "Content-Type"),
 		.size = exchange_content_length(x),
 		.expected_sha256 = {put->has_content_digest ? put->content_digest : NULL,
