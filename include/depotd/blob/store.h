@@ -28,7 +28,9 @@ struct blob_filesystem_config {
 	bool require_mount;      /* refuse when directory is not on a mount of its own */
 	int64_t reserve;         /* bytes that stay free: below it every write is ERR_DISK_FULL */
 	bool exclusive;          /* serve: ERR_CONFLICT while another process holds the directory so. check goes beside */
+	unsigned without;        /* BLOB_WITHOUT_*: do as if kernel or file system lacked these (tests) */
 };
+enum { BLOB_WITHOUT_TMPFILE = 1, BLOB_WITHOUT_XATTR = 2, BLOB_WITHOUT_OPENAT2 = 4 };
 /* The driver on a directory. ERR_NOT_FOUND names a missing mount, ERR_CONFLICT another daemon. */
 int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out, struct err *err);
 
@@ -41,11 +43,18 @@ int blob_write(struct blob_writer *writer, const void *data, size_t n, struct er
 int64_t blob_written(const struct blob_writer *writer);
 /* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */
 int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
+/* The blobs of one request: all of them get their names, or none. */
+struct blob_publication {
+	struct blob_writer **writers; /* sealed, of one store; each published one is freed and its place nulled */
+	size_t n;
+	int result;     /* out: 0 published, -1 see err: writers are as they were and can only be discarded */
+	struct err err; /* out */
+};
 /*
- * Gives many sealed blobs durable names, syncing each directory once. Frees every writer that was published and nulls its
- * place; on failure (-1) those left non-NULL were not published and those published have been taken back: all or none.
+ * Gives many requests' blobs durable names, syncing each directory once. A bad request fails alone; a failed sync fails
+ * all that it covered, with ERR_IO. The number of publications that failed.
  */
-int blob_publish(struct blob_writer **writers, size_t n, struct err *err);
+size_t blob_publish(struct blob_store *store, struct blob_publication *publications, size_t n);
 /* Drops an unpublished blob; its space is given back. Takes NULL inside. */
 void blob_discard(struct blob_writer **writer);
 
@@ -62,7 +71,7 @@ void blob_reader_free(struct blob_reader **reader);
 
 /* The self-description. 1 found (replaces out), 0 no blob or no description, -1. */
 int blob_description(struct blob_store *store, const struct uuid *id, struct buf *out, struct err *err);
-/* Replaces it, atomically and durably. 1 done, 0 no such blob, -1. */
+/* Replaces it, atomically and durably; calls for one id must not overlap. 1 done, 0 no such blob, -1. */
 int blob_describe(struct blob_store *store, const struct uuid *id, const char *description, size_t n,
 		  struct err *err);
 /* Removes bytes and description. 1 removed, 0 absent, -1. Durable before the space is counted on; not before return. */
@@ -71,7 +80,7 @@ int blob_remove(struct blob_store *store, const struct uuid *id, struct err *err
 struct blob_info {
 	struct uuid id;
 	int64_t size;
-	int64_t modified_ms; /* wall clock, when its bytes were last written */
+	int64_t modified_ms; /* wall clock: when it was published or last described, never before its bytes */
 };
 /* Walks all published blobs, any order; a callback's non-zero ends the walk and is returned. -1 with err on failure. */
 typedef int (*blob_visit_fn)(void *context, const struct blob_info *info);

@@ -1,0 +1,90 @@
+/*
+ * What a blob driver must do. For drivers only; everybody else uses blob/store.h, whose facade asserts what must hold round
+ * each slot, so a slot may rely on it: states are legal, n > 0 where it matters, out is written on success alone.
+ *
+ * A driver's struct begins with struct blob_store, its writer with struct blob_writer, its reader with struct blob_reader.
+ * Every slot may be called from many threads at once; one writer or reader only ever from one. All slots may block,
+ * must go on after EINTR, and fill err (and nothing else) when they fail.
+ */
+#ifndef DEPOTD_BLOB_DRIVER_H
+#define DEPOTD_BLOB_DRIVER_H
+
+#include "depotd/blob/store.h"
+
+struct blob_driver;
+
+struct blob_store {
+	const struct blob_driver *driver;
+};
+
+enum blob_writer_state {
+	BLOB_WRITER_OPEN,   /* takes bytes; nothing is durable, no name leads here */
+	BLOB_WRITER_SEALED, /* bytes and description are durable; no name leads here */
+	BLOB_WRITER_FAILED, /* a step failed: it can only be discarded */
+};
+
+struct blob_writer {
+	struct blob_store *store;     /* set by create */
+	enum blob_writer_state state; /* the facade's */
+	int64_t written;              /* the facade's: bytes taken so far */
+};
+
+struct blob_reader {
+	struct blob_store *store; /* set by open */
+	int64_t size;             /* set by open */
+};
+
+struct blob_driver {
+	const char *name;
+
+	/* Frees the store. No writer or reader is left. */
+	void (*close)(struct blob_store *store);
+	/* A new writer. ERR_DISK_FULL where size_hint (or -1) cannot fit beside the reserve and what others were promised. */
+	int (*create)(struct blob_store *store, const struct uuid *id, int64_t size_hint,
+		      struct blob_writer **out, struct err *err);
+	/* Takes all n bytes behind those before, or fails. */
+	int (*write)(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+	/*
+	 * Makes bytes and description survive a power cut. A sync that failed is the writer's end (the kernel may have dropped
+	 * the dirty pages: asking again would be told that all is well).
+	 */
+	int (*seal)(struct blob_writer *writer, const char *description, size_t n, struct err *err);
+	/*
+	 * Names all sealed writers of each publication, or none of it, then makes the names durable, each directory once. Fills
+	 * result and err of each; frees and nulls published writers; takes names back where a publication failed.
+	 * An id that exists already is ERR_CONFLICT.
+	 */
+	void (*publish)(struct blob_store *store, struct blob_publication *publications, size_t n);
+	/* Frees an unpublished writer in any state; its space comes back at once. */
+	void (*discard)(struct blob_writer *writer);
+
+	/* 1 open, 0 absent, -1. An open reader outlives the removal of its blob. */
+	int (*open)(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+		    struct err *err);
+	/* Up to n > 0 bytes at offset >= 0; *got 0 at the end alone. */
+	int (*read)(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got,
+		    struct err *err);
+	/* A descriptor at any file position, good as long as the reader; -1 where there is none. */
+	int (*descriptor)(const struct blob_reader *reader);
+	/* A hint. May be NULL. */
+	void (*will_read)(struct blob_reader *reader, int64_t offset, int64_t n);
+	void (*reader_free)(struct blob_reader *reader);
+
+	/* Appends the newest durable description to out. 1 found, 0 no blob or no description, -1. */
+	int (*description)(struct blob_store *store, const struct uuid *id, struct buf *out,
+			   struct err *err);
+	/* Atomic: a crash leaves the old one or the new one. 1 done and durable, 0 no such blob, -1 (the old one stands). */
+	int (*describe)(struct blob_store *store, const struct uuid *id, const char *description,
+			size_t n, struct err *err);
+	/* 1 removed with its description, 0 absent, -1. */
+	int (*remove)(struct blob_store *store, const struct uuid *id, struct err *err);
+
+	/* Every blob that was published before and not removed since is visited once; others may be. Constant memory. */
+	int (*walk)(struct blob_store *store, blob_visit_fn visit, void *context, struct err *err);
+	/* Removes what no writer owns any more and is older than grace_ms. How many, or -1. */
+	long (*clean)(struct blob_store *store, int64_t grace_ms, struct err *err);
+	int (*space)(struct blob_store *store, struct blob_space *out, struct err *err);
+	int (*probe)(struct blob_store *store, struct err *err);
+};
+
+#endif
