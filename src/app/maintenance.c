@@ -1,0 +1,134 @@
+/* check, reindex and migrate: the commands that mend. Main thread; each may run beside a serving daemon. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app_private.h"
+#include "depotd/base/uuid.h"
+#include "depotd/core/maintenance.h"
+
+/* A mistyped directory is not to be made anew and then called clean. */
+static int open_existing(const struct config *config, struct stores *stores)
+{
+	const char *directory = config_text(config, CONFIG_STORAGE_DATA_DIR);
+	struct err err;
+	if (access(directory, F_OK) != 0) {
+		app_complain("data directory %s: %s", directory, strerror(errno));
+		return -1;
+	}
+	if (stores_open(config, STORES_SHARED, NULL, stores, &err) != 0) {
+		app_complain("%s", err.message);
+		return -1;
+	}
+	return 0;
+}
+
+static const char *finding_name(enum finding_kind kind)
+{
+	switch (kind) {
+	case FINDING_ROW_WITHOUT_BYTES:
+		return "row without bytes";
+	case FINDING_BYTES_WITHOUT_ROW:
+		return "bytes without row";
+	case FINDING_SIZE_DIFFERS:
+		return "size differs";
+	case FINDING_DIGEST_DIFFERS:
+		return "digest differs";
+	case FINDING_DESCRIPTION_MISSING:
+		return "description missing";
+	case FINDING_DESCRIPTION_DIFFERS:
+		return "description differs";
+	case FINDING_UNREADABLE:
+		return "unreadable";
+	}
+	return "finding";
+}
+
+static void print_finding(void *context, const struct finding *finding)
+{
+	char id[UUID_TEXT_LEN + 1];
+	(void)context;
+	uuid_format(&finding->id, id);
+	printf("%s %s: %s%s\n", id, finding_name(finding->kind), finding->detail,
+	       finding->repaired ? " (repaired)" : "");
+}
+
+int check_run(struct invocation *invocation)
+{
+	struct stores stores = {.lock = -1};
+	struct check_summary summary = {0};
+	struct err err;
+	struct check_options options = {
+		.verify = (invocation->options & OPTION_VERIFY) != 0,
+		.repair = (invocation->options & OPTION_REPAIR) != 0,
+		.grace_ms = config_number(invocation->config, CONFIG_STORAGE_GRACE),
+		.found = print_finding,
+	};
+	supervision_prepare();
+	if (open_existing(invocation->config, &stores) != 0)
+		return EXIT_USAGE;
+	int result = maintenance_check(stores.metadata, stores.blobs, &options, &summary, &err);
+	stores_close(&stores);
+	if (result != 0) {
+		app_complain("%s", err.message);
+		return EXIT_USAGE;
+	}
+	printf("checked %" PRId64 " rows and %" PRId64 " files (%" PRId64 " bytes%s): %" PRId64 " findings",
+	       summary.rows, summary.blobs, summary.bytes, options.verify ? ", all re-hashed" : "", summary.findings);
+	if (options.repair)
+		printf(", %" PRId64 " repaired", summary.repaired);
+	printf("\n");
+	if (fflush(stdout) != 0)
+		return EXIT_USAGE;
+	return summary.findings > summary.repaired ? EXIT_FAILED : EXIT_DONE;
+}
+
+static void print_failed(void *context, const struct uuid *id, const struct err *why)
+{
+	char text[UUID_TEXT_LEN + 1];
+	(void)context;
+	uuid_format(id, text);
+	printf("%s failed: %s\n", text, why->message);
+}
+
+int reindex_run(struct invocation *invocation)
+{
+	struct stores stores = {.lock = -1};
+	struct reindex_summary summary = {0};
+	struct err err;
+	supervision_prepare();
+	if (open_existing(invocation->config, &stores) != 0)
+		return EXIT_FAILED;
+	int result = maintenance_reindex(stores.metadata, stores.blobs, print_failed, NULL, &summary, &err);
+	stores_close(&stores);
+	if (result != 0) {
+		app_complain("%s", err.message);
+		return EXIT_FAILED;
+	}
+	printf("reindexed %" PRId64 " files: %" PRId64 " registered, %" PRId64 " had their row, %" PRId64 " failed\n",
+	       summary.blobs, summary.registered, summary.already, summary.failed);
+	return fflush(stdout) == 0 && summary.failed == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+int migrate_run(struct invocation *invocation)
+{
+	struct metadata_config config;
+	struct buf url;
+	struct err err;
+	int from = 0, to = 0, status = EXIT_FAILED;
+	supervision_prepare();
+	buf_init(&url, 64 * 1024);
+	if (stores_metadata_config(invocation->config, NULL, &url, &config, &err) != 0 ||
+	    metadata_migrate(&config, &from, &to, &err) != 0)
+		app_complain("%s", err.message);
+	else
+		status = EXIT_DONE;
+	buf_release(&url);
+	if (status == EXIT_DONE && from == to)
+		printf("the schema is up to date (version %d)\n", to);
+	else if (status == EXIT_DONE)
+		printf("the schema went from version %d to version %d\n", from, to);
+	return status;
+}

@@ -1,0 +1,180 @@
+/*
+ * Opens the two stores as configured: bytes first, then rows; closes them in the other order. Main thread.
+ *
+ * The serving daemon holds an exclusive lock on the data directory: the sweep of a second one would take the first one's
+ * young files for garbage wherever their databases differ.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "app_private.h"
+
+enum { PASSWORD_MAX = 1024, URL_MAX_BYTES = 64 * 1024 };
+
+/* --- the database's password --- */
+
+static bool is_sqlite(const char *url)
+{
+	return strncmp(url, "sqlite:", 7) == 0;
+}
+
+static bool is_uri(const char *url)
+{
+	return strncmp(url, "postgresql://", 13) == 0 || strncmp(url, "postgres://", 11) == 0;
+}
+
+/* Appends the password as a parameter of a URI (percent-encoded) or of a connection string (quoted). */
+static void append_password(struct buf *url, const char *password)
+{
+	bool uri = is_uri(buf_text(url));
+	if (uri)
+		buf_puts(url, strchr(buf_text(url), '?') != NULL ? "&password=" : "?password=");
+	else
+		buf_puts(url, " password='");
+	for (const char *p = password; *p != '\0'; p++) {
+		if (uri)
+			buf_printf(url, "%%%02X", (unsigned char)*p);
+		else
+			buf_printf(url, "%s%c", *p == '\'' || *p == '\\' ? "\\" : "", *p);
+	}
+	if (!uri)
+		buf_putc(url, '\'');
+}
+
+/* The first line of the file. 1 read, 0 no such file, -1. */
+static int read_password(const char *path, char password[PASSWORD_MAX], struct err *err)
+{
+	FILE *file = fopen(path, "re");
+	if (file == NULL && errno == ENOENT)
+		return 0;
+	if (file == NULL)
+		return err_set_errno(err, ERR_INVALID, "database.password_file %s", path);
+	char *got = fgets(password, PASSWORD_MAX, file);
+	fclose(file);
+	if (got == NULL)
+		return err_set(err, ERR_INVALID, "database.password_file %s is empty", path);
+	password[strcspn(password, "\r\n")] = '\0';
+	return 1;
+}
+
+/* database.password_file, else the credential that systemd laid out for us. */
+static int find_password(const struct config *config, char password[PASSWORD_MAX], struct err *err)
+{
+	const char *path = config_text(config, CONFIG_DATABASE_PASSWORD_FILE);
+	if (path[0] != '\0') {
+		int found = read_password(path, password, err);
+		return found == 0 ? err_set(err, ERR_INVALID, "database.password_file %s: no such file", path) : found;
+	}
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+	if (credentials == NULL)
+		return 0;
+	struct buf credential;
+	buf_init(&credential, 4096);
+	buf_printf(&credential, "%s/database-password", credentials);
+	int found = read_password(buf_text(&credential), password, err);
+	buf_release(&credential);
+	return found;
+}
+
+int stores_metadata_config(const struct config *config, struct metrics *metrics, struct buf *url,
+			   struct metadata_config *out, struct err *err)
+{
+	config_database_url(config, url);
+	if (!is_sqlite(buf_text(url))) {
+		char password[PASSWORD_MAX];
+		int found = find_password(config, password, err);
+		if (found < 0)
+			return -1;
+		if (found > 0)
+			append_password(url, password);
+		explicit_bzero(password, sizeof(password));
+	}
+	if (url->failed)
+		return err_set(err, ERR_NO_MEMORY, "database.url");
+	*out = (struct metadata_config){
+		.url = buf_text(url),
+		.connections = (unsigned)config_number(config, CONFIG_DATABASE_CONNECTIONS),
+		.connect_timeout_ms = config_number(config, CONFIG_DATABASE_CONNECT_TIMEOUT),
+		.statement_timeout_ms = config_number(config, CONFIG_DATABASE_STATEMENT_TIMEOUT),
+		.migrate = config_on(config, CONFIG_DATABASE_MIGRATE),
+		.metrics = metrics,
+	};
+	return 0;
+}
+
+/* --- opening --- */
+
+static int lock_directory(const char *directory, int *lock, struct err *err)
+{
+	struct buf path;
+	buf_init(&path, 4096);
+	buf_printf(&path, "%s/lock", directory);
+	int fd = open(buf_text(&path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int result = 0;
+	if (fd < 0) {
+		result = err_set_errno(err, ERR_IO, "%s", buf_text(&path));
+	} else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		result = errno == EWOULDBLOCK
+				 ? err_set(err, ERR_CONFLICT, "another depotd serves the data directory %s", directory)
+				 : err_set_errno(err, ERR_IO, "lock %s", buf_text(&path));
+		close(fd);
+	} else {
+		*lock = fd;
+	}
+	buf_release(&path);
+	return result;
+}
+
+static int open_blobs(const struct config *config, struct blob_store **out, struct err *err)
+{
+	struct blob_filesystem_config blobs = {
+		.directory = config_text(config, CONFIG_STORAGE_DATA_DIR),
+		.require_mount = config_on(config, CONFIG_STORAGE_REQUIRE_MOUNT),
+		.reserve = config_number(config, CONFIG_STORAGE_RESERVE),
+	};
+	return blob_filesystem_open(&blobs, out, err);
+}
+
+int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics, struct stores *out,
+		struct err *err)
+{
+	struct stores stores = {.lock = -1};
+	struct metadata_config metadata;
+	struct buf url;
+	int result = -1;
+
+	buf_init(&url, URL_MAX_BYTES);
+	if (stores_metadata_config(config, metrics, &url, &metadata, err) != 0 ||
+	    open_blobs(config, &stores.blobs, err) != 0)
+		goto out;
+	if (lock == STORES_LOCKED &&
+	    lock_directory(config_text(config, CONFIG_STORAGE_DATA_DIR), &stores.lock, err) != 0)
+		goto out;
+	if (metadata_open(&metadata, &stores.metadata, err) != 0)
+		goto out;
+	*out = stores;
+	result = 0;
+out:
+	if (url.data != NULL)
+		explicit_bzero(url.data, url.len);
+	buf_release(&url);
+	if (result != 0)
+		stores_close(&stores);
+	return result;
+}
+
+void stores_close(struct stores *stores)
+{
+	if (stores->metadata != NULL)
+		metadata_close(&stores->metadata);
+	if (stores->blobs == NULL)
+		return;
+	blob_close(&stores->blobs);
+	if (stores->lock >= 0)
+		close(stores->lock);
+	stores->lock = -1;
+}
