@@ -56,7 +56,8 @@ static void err_format(struct err *err, const char *format, va_list args)
 	err->message[length] = '\0';
 }
 
-__attribute__((format(printf, 2, 3))) static void err_reformat(struct err *err, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void err_reformat(struct err *err, const char *format,
+							       ...)
 {
 	va_list args;
 	va_start(args, format);

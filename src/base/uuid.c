@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/base/digest.h"
 #include "uuid_private.h"
 
 enum { COUNTER_BITS = 12 };
@@ -41,53 +42,36 @@ struct uuid uuid_new(void)
 	return id;
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
+/* The groups of the text form: where each starts, in characters and in bytes, and how many bytes it has. */
+static const struct {
+	unsigned text, byte, length;
+} groups[] = {{0, 0, 4}, {9, 4, 2}, {14, 6, 2}, {19, 8, 2}, {24, 10, 6}};
 
-static bool is_dash_before(unsigned byte)
-{
-	return byte == 4 || byte == 6 || byte == 8 || byte == 10;
-}
+enum { GROUPS = sizeof(groups) / sizeof(groups[0]) };
 
 bool uuid_parse(const char *text, struct uuid *out)
 {
 	struct uuid id;
-	const char *p = text;
-	for (unsigned i = 0; i < sizeof(id.bytes); i++) {
-		if (is_dash_before(i) && *p++ != '-')
-			return false;
-		int high = hex_value(p[0]);
-		int low = high < 0 ? -1 : hex_value(p[1]);
-		if (low < 0)
-			return false;
-		id.bytes[i] = (unsigned char)(high << 4 | low);
-		p += 2;
-	}
-	if (*p != '\0')
+	if (strnlen(text, UUID_TEXT_LEN + 1) != UUID_TEXT_LEN)
 		return false;
+	for (unsigned i = 0; i < GROUPS; i++) {
+		if (i > 0 && text[groups[i].text - 1] != '-')
+			return false;
+		if (!hex_decode(text + groups[i].text, (size_t)groups[i].length * 2,
+				id.bytes + groups[i].byte))
+			return false;
+	}
 	*out = id;
 	return true;
 }
 
 void uuid_format(const struct uuid *id, char out[UUID_TEXT_LEN + 1])
 {
-	static const char digits[] = "0123456789abcdef";
-	char *p = out;
-	for (unsigned i = 0; i < sizeof(id->bytes); i++) {
-		if (is_dash_before(i))
-			*p++ = '-';
-		*p++ = digits[id->bytes[i] >> 4];
-		*p++ = digits[id->bytes[i] & 0x0F];
+	for (unsigned i = 0; i < GROUPS; i++) {
+		if (i > 0)
+			out[groups[i].text - 1] = '-';
+		hex_encode(id->bytes + groups[i].byte, groups[i].length, out + groups[i].text);
 	}
-	*p = '\0';
 }
 
 int uuid_compare(const struct uuid *a, const struct uuid *b)

@@ -1,0 +1,170 @@
+/*
+ * JSON values: reading (jansson's, with bounds of our own before it), printing in one canonical form, merge patch.
+ *
+ * Numbers: an integer beyond 64 bits is refused rather than rounded, and a real is printed by the fewest digits that read
+ * back as the same double. The process stays in the C locale. Any thread; a json_t belongs to one owner at a time.
+ */
+#include "depotd/base/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "depotd/base/utf8.h"
+
+/* Nesting is counted before jansson descends. Quotes are the only other thing to know: brackets in strings do not nest. */
+static int json_check_depth(const char *text, size_t n, struct err *err)
+{
+	unsigned depth = 0;
+	bool in_string = false;
+	int line = 1;
+	size_t line_start = 0;
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+		if (c == '\n') {
+			line++;
+			line_start = i + 1;
+		}
+		if (in_string) {
+			if (c == '\\')
+				i++;
+			else if (c == '"')
+				in_string = false;
+		} else if (c == '"') {
+			in_string = true;
+		} else if (c == '[' || c == '{') {
+			if (++depth > JSON_DEPTH_MAX)
+				return err_set(err, ERR_INVALID,
+					       "JSON: line %d, column %zu: nested deeper than %d",
+					       line, i - line_start + 1, JSON_DEPTH_MAX);
+		} else if ((c == ']' || c == '}') && depth > 0) {
+			depth--;
+		}
+	}
+	return 0;
+}
+
+json_t *json_parse(const char *text, size_t n, struct err *err)
+{
+	if (json_check_depth(text, n, err) < 0)
+		return NULL;
+	json_error_t error;
+	json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	if (value != NULL)
+		return value;
+	if (json_error_code(&error) == json_error_out_of_memory)
+		err_set(err, ERR_NO_MEMORY, "no memory for JSON");
+	else
+		err_set(err, ERR_INVALID, "JSON: line %d, column %d: %s", error.line, error.column,
+			error.text);
+	return NULL;
+}
+
+static void print_real(struct json_writer *w, double value)
+{
+	char text[40];
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(text, sizeof(text), "%.*g", digits, value);
+		if (strtod(text, NULL) == value)
+			break;
+	}
+	/* What was a real stays one: 1.0, not 1. */
+	size_t length = strlen(text);
+	if (strpbrk(text, ".e") == NULL && length + 2 < sizeof(text))
+		memcpy(text + length, ".0", 3);
+	json_raw(w, text);
+}
+
+static void print_value(struct json_writer *w, const json_t *value);
+
+static int compare_keys(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void print_object(struct json_writer *w, const json_t *object)
+{
+	size_t n = json_object_size(object), i = 0;
+	const char **keys = calloc(n + 1, sizeof(*keys));
+	if (keys == NULL) {
+		w->out->failed = true;
+		return;
+	}
+	json_t *unconst = (json_t *)(uintptr_t)
+		object; /* jansson iterates without changing, but does not say so */
+	for (void *at = json_object_iter(unconst); at != NULL;
+	     at = json_object_iter_next(unconst, at))
+		keys[i++] = json_object_iter_key(at);
+	qsort(keys, n, sizeof(*keys), compare_keys);
+	json_open_object(w);
+	for (i = 0; i < n; i++) {
+		json_key(w, keys[i]);
+		print_value(w, json_object_get(object, keys[i]));
+	}
+	json_close_object(w);
+	free(keys);
+}
+
+static void print_value(struct json_writer *w, const json_t *value)
+{
+	switch (json_typeof(value)) {
+	case JSON_OBJECT:
+		print_object(w, value);
+		break;
+	case JSON_ARRAY:
+		json_open_array(w);
+		for (size_t i = 0; i < json_array_size(value); i++)
+			print_value(w, json_array_get(value, i));
+		json_close_array(w);
+		break;
+	case JSON_STRING:
+		json_text_n(w, json_string_value(value), json_string_length(value));
+		break;
+	case JSON_INTEGER:
+		json_int(w, json_integer_value(value));
+		break;
+	case JSON_REAL:
+		print_real(w, json_real_value(value));
+		break;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		json_bool(w, json_is_true(value));
+		break;
+	case JSON_NULL:
+		json_nothing(w);
+		break;
+	}
+}
+
+void json_print(const json_t *value, struct buf *out)
+{
+	struct json_writer w;
+	json_writer_init(&w, out);
+	print_value(&w, value);
+}
+
+/* RFC 7396 §2, word for word. The target's own reference stays the caller's. */
+json_t *json_merge_patch(json_t *target, const json_t *patch)
+{
+	if (!json_is_object(patch))
+		return json_deep_copy(patch);
+	json_t *result = json_is_object(target) ? json_incref(target) : json_object();
+	if (result == NULL)
+		return NULL;
+	json_t *unconst = (json_t *)(uintptr_t)patch;
+	for (void *at = json_object_iter(unconst); at != NULL;
+	     at = json_object_iter_next(unconst, at)) {
+		const char *key = json_object_iter_key(at);
+		const json_t *change = json_object_iter_value(at);
+		if (json_is_null(change)) {
+			json_object_del(result, key);
+			continue;
+		}
+		json_t *merged = json_merge_patch(json_object_get(result, key), change);
+		if (merged == NULL || json_object_set_new(result, key, merged) < 0) {
+			json_decref(result);
+			return NULL;
+		}
+	}
+	return result;
+}
