@@ -1,0 +1,214 @@
+"""The servers that are measured: depotd and nginx, each a private instance on loopback, and what they cost in CPU and memory."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def processes_of(pid):
+    """The process and all below it."""
+    found = [pid]
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as f:
+                if int(f.read().rsplit(")", 1)[1].split()[1]) == pid:
+                    found += processes_of(int(entry))
+    return found
+
+
+def cpu_seconds(pid):
+    total = 0
+    for process in processes_of(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def resident_mib(pid, field="VmRSS"):
+    total = 0
+    for process in processes_of(pid):
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as f:
+            total += int(re.search(field + r":\s+(\d+)", f.read()).group(1))
+    return total / 1024
+
+
+def wait_for_port(port, process, deadline_s=30):
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError("the server does not answer")
+
+
+class Server:
+    """A started process, its port and its log; stops by itself at the end of `with`."""
+
+    def __init__(self, argv, port, log):
+        self.port = port
+        self.log = open(log, "wb")  # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+        self.url = f"http://127.0.0.1:{port}"
+
+    def __enter__(self):
+        wait_for_port(self.port, self.process)
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def cpu(self):
+        return cpu_seconds(self.pid)
+
+
+NGINX_CONFIGURATION = """
+daemon off; master_process on; worker_processes {workers}; pid {run}/nginx.pid; error_log {run}/error.log;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_timeout 65; keepalive_requests 1000000000;
+  open_file_cache max=1000 inactive=60s; types {{ }} default_type application/octet-stream; client_max_body_size 0;
+  client_body_temp_path {root}/.body; proxy_temp_path {run}/p; fastcgi_temp_path {run}/f; uwsgi_temp_path {run}/u; scgi_temp_path {run}/s;
+  server {{ listen 127.0.0.1:{port} reuseport; root {root}; location / {{ dav_methods PUT DELETE; create_full_put_path on; dav_access user:rw; }} }}
+}}
+"""
+
+
+def nginx(root, run, workers=2):
+    """nginx from Debian: static files and DAV PUT of one folder, temporary bodies on the same file system."""
+    port = free_port()
+    os.makedirs(run, exist_ok=True)
+    os.makedirs(root, exist_ok=True)
+    path = os.path.join(run, "nginx.conf")
+    with open(path, "w", encoding="ascii") as f:
+        if os.getuid() == 0:
+            f.write("user root;\n")
+        f.write(NGINX_CONFIGURATION.format(root=root, run=run, port=port, workers=workers))
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    return Server([binary, "-p", run, "-c", path, "-e", os.path.join(run, "error.log")], port, os.path.join(run, "log"))
+
+
+def depotd(binary, data, run, database=None, extra=()):
+    port = free_port()
+    os.makedirs(run, exist_ok=True)
+    argv = [binary, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data, "--log.access", "off", *extra]
+    if database:
+        argv += ["--database", database]
+    return Server(argv, port, os.path.join(run, "log"))
+
+
+class Postgres:
+    """A private cluster with its defaults (fsync on), on a unix socket alone."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.socket = tempfile.mkdtemp(prefix="depotd-pg-", dir="/tmp")
+        versions = sorted(os.listdir("/usr/lib/postgresql"), key=float)
+        self.bin = f"/usr/lib/postgresql/{versions[-1]}/bin"
+        self.as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+
+    def run(self, *argv):
+        subprocess.run([*self.as_user, *argv], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                       stdin=subprocess.DEVNULL, cwd="/")
+
+    def __enter__(self):
+        os.makedirs(self.directory, exist_ok=True)
+        if self.as_user:
+            for path in (self.directory, self.socket):
+                shutil.chown(path, "postgres")
+        self.run(f"{self.bin}/initdb", "-D", self.directory, "-A", "trust", "-U", "depot", "-E", "UTF8", "--locale=C.UTF-8")
+        self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-w", "-l", f"{self.directory}/log", "-o",
+                 f"-c listen_addresses= -c unix_socket_directories={self.socket} -c max_connections=100", "start")
+        self.run(f"{self.bin}/createdb", "-h", self.socket, "-U", "depot", "depot")
+        self.url = f"host={self.socket} user=depot dbname=depot"
+        return self
+
+    def __exit__(self, *_):
+        self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-m", "immediate", "stop")
+        shutil.rmtree(self.socket, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def loop_mount(size_mib, kind="ext4"):
+    """A file system of its own, journaled, on a loop device. Root only."""
+    image = tempfile.NamedTemporaryFile(prefix="depotd-bench-", suffix=".img", dir="/var/tmp", delete=False).name
+    mount = tempfile.mkdtemp(prefix="depotd-bench-", dir="/var/tmp")
+    try:
+        with open(image, "r+b") as f:
+            f.truncate(size_mib << 20)
+        subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+        try:
+            os.chmod(mount, 0o755)
+            yield mount
+        finally:
+            subprocess.run(["umount", mount], check=True)
+    finally:
+        os.unlink(image)
+        os.rmdir(mount)
+
+
+def put_file(server, path, name):
+    """curl sends a file; seconds it took."""
+    begun = time.monotonic()
+    subprocess.run(["curl", "-sS", "--fail", "-o", "/dev/null", "-H", "Expect:", "-T", path, f"{server.url}/{name}"],
+                   check=True, timeout=300)
+    return time.monotonic() - begun
+
+
+def send_form(server, path):
+    begun = time.monotonic()
+    subprocess.run(["curl", "-sS", "--fail", "-o", "/dev/null", "-H", "Expect:", "-F", f"file=@{path}", f"{server.url}/files"],
+                   check=True, timeout=300)
+    return time.monotonic() - begun
+
+
+def get_file(server, target):
+    begun = time.monotonic()
+    subprocess.run(["curl", "-sS", "--fail", "-o", "/dev/null", f"{server.url}{target}"], check=True, timeout=300)
+    return time.monotonic() - begun
+
+
+def wrk(url, connections, seconds, script=None):
+    """Requests per second."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
+    if script:
+        argv += ["-s", script]
+    out = subprocess.run([*argv, url], check=True, capture_output=True, text=True, timeout=seconds + 120).stdout
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    if failed:
+        raise RuntimeError(f"{failed.group(1)} answers were no success")
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+
+
+def delete(url):
+    with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30):
+        pass
