@@ -46,7 +46,7 @@ CREATE TABLE depot_internal.file (
 
 -- The three orders of a list. Each carries what the other two sort and filter by, so that a walk in
 -- one order under a range of another reads the index alone.
-CREATE INDEX file_by_created ON depot_internal.file (created_at, id) INCLUDE (size);
+CREATE INDEX file_by_created ON depot_internal.file (created_at, id) INCLUDE (size, name);
 CREATE INDEX file_by_name ON depot_internal.file (name, id) INCLUDE (created_at, size);
 CREATE INDEX file_by_size ON depot_internal.file (size, id) INCLUDE (created_at, name);
 CREATE INDEX file_by_sha256 ON depot_internal.file (sha256, created_at, id);

@@ -162,3 +162,341 @@ SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expire
 -- About how many files there are: cheap. Files that were removed may count.
 -- name: files_estimate
 SELECT coalesce(max(seq), 0) FROM file
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Lists
+--
+-- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
+-- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
+--
+--   ?1 rows wanted          ?2 budget: rows to look at       ?3 now
+--   ?4 facet|null           the one to go by (walk_facet, fetch_facet, fetch_facet_size)
+--   ?5 facets               all that a file must have, the one of ?4 included; '[]' none
+--   ?6 from_number|null  ?7 from_name|null  ?8 from_id       where to start, below
+--   ?9 created_low, inclusive   ?10 created_high, exclusive  (none: -2^63, 2^63-1)
+--   ?11 size_low  ?12 size_high, both inclusive              (none: 0, 2^63-1)
+--   ?13 name|null  ?14 sha256|null  ?15 q|null, folded as name_folded is
+--   ?16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
+--
+--   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
+--   Every row is ok but perhaps the last: a row with `end` is given whether it passes or not, so that the program knows
+--   where to go on. Rows with ok = 0 are not shown.
+--
+-- Where to start: behind the cursor's (value, id) if there is one, else
+--   created asc  (created_low, nil)      desc (created_high, nil)
+--   size    asc  (size_low, nil)         desc (size_high + 1 but at most 2^63-1, nil)
+--   name    asc  (null, nil)             desc (null, nil)        nil: 00000000-0000-0000-0000-000000000000
+--
+-- Two kinds:
+--   files_walk_SOURCE_SORT_DIR   reads ?2 rows of an index in the order asked for. `end` set: go on behind that row with
+--                                another run, or answer a short page whose cursor is that row.
+--   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first ?2.
+--   SOURCE of walk:  all, facet, same (name = ?13; with SORT = name only)
+--   SOURCE of fetch: created, size (their ranges), name, sha256, search (q), facet (with the created range),
+--                    facet_size (with the size range)
+--   SORT: created, name, size.  DIR: asc, desc.
+--
+-- HOW TO CHOOSE (the figures are measured; docs/schema.md)
+--   1. F = the facets of type, type's major, owner, tags, attributes. Sort key's own range needs no probe: the start and the
+--      index bound it. "Other" filters: q, sha256, name, a range that is not the sort key's, all of F but one.
+--   2. No other filters: walk (all, or facet with F's one), budget = rows wanted + 16, again with 4 times as much while short.
+--   3. name given and sort is name: walk same. name and other sort: as 4, name being a candidate.
+--   4. Other filters: count the candidates, at most CAP + 1 each, with one files_probe_all (name, sha256, and the ranges that
+--      are not the sort key's; all where none of these is given) and one files_probe_facets (F). Counts at
+--      or under CAP are exact. The smallest decides: fetch by it. Caps: 20000 for created, size and name; 3000 for
+--      sha256, facet and facet_size. Budget of a fetch: 4 times rows wanted; again behind `end` while short.
+--      None at or under its cap: walk by the first of F in the order attribute, tag, owner, type, major (F empty: all),
+--      budget 2000, then 4000 a time while the page is short and LIST_TIME (6 ms) is not over; then a short page.
+--   5. q given and no candidate of 4 is small: walk as in 4 with one run of 10000 first (F empty; else 2000). Short, and
+--      search_index says that q is indexed: files_probe_search; at most 15000: fetch search. Else walk on, LIST_TIME
+--      being 40 ms.
+--   A page that is short though there is more has a cursor like any other; only the lack of one ends the list.
+
+-- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
+-- digits, 2 letters or digits, 3 characters.
+-- name: search_index
+SELECT 3
+
+-- About how many names hold q. ?1 q  ?2 most to count
+-- name: files_probe_search
+SELECT count(*) FROM (
+	SELECT 1 FROM file_search WHERE file_search MATCH '"' || replace(?1, '"', '""') || '"' LIMIT ?2)
+
+-- fragment: list_row
+SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expires_at, r.owner, r.visibility, r.tags,
+       r.attributes, r.revision, r.ok, r.n = ?2
+  FROM (SELECT f.*, w.n,
+               f.created_at >= ?9 AND f.created_at < ?10 AND f.size BETWEEN ?11 AND ?12
+               AND (?13 IS NULL OR f.name = ?13)
+               AND (?14 IS NULL OR f.sha256 = ?14)
+               AND (?15 IS NULL OR instr(f.name_folded, ?15) > 0)
+               AND (f.expires_at > ?3) IS NOT FALSE
+               AND NOT EXISTS (
+			SELECT 1 FROM json_each(?5) q
+			 WHERE NOT EXISTS (
+				SELECT 1 FROM file_facet t
+				 WHERE t.facet = q.value AND t.created_at = f.created_at AND t.id = f.id)) AS ok
+          FROM (
+
+-- fragment: list_count_created_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at, k.id) AS n FROM (
+
+-- fragment: list_count_created_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_name_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name, k.id) AS n FROM (
+
+-- fragment: list_count_name_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_size_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size, k.id) AS n FROM (
+
+-- fragment: list_count_size_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
+
+-- fragment: walk_all_created_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_all_created_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_all_name_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_all_name_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_all_size_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.size, k.id) > (?6, ?8) AND k.size <= ?12
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: walk_all_size_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.size, k.id) < (?6, ?8) AND k.size >= ?11
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_created_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_facet_created_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_name_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_facet_name_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_size_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.size, k.id) > (?6, ?8) AND k.size <= ?12
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: walk_facet_size_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.size, k.id) < (?6, ?8) AND k.size >= ?11
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_same_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.name = ?13 AND k.id > ?8
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_same_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.name = ?13 AND k.id < ?8
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: fetch_created
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.created_at >= ?9 AND k.created_at < ?10
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.size BETWEEN ?11 AND ?12
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_name
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.name = ?13
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_sha256
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.sha256 = ?14
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_search
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.seq IN (
+				SELECT rowid FROM file_search
+				 WHERE file_search MATCH '"' || replace(?15, '"', '""') || '"')
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_facet
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+			 WHERE k.facet = ?4 AND k.created_at >= ?9 AND k.created_at < ?10
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_facet_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+			 WHERE k.facet = ?4 AND k.size BETWEEN ?11 AND ?12
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: pick_created_asc
+		 WHERE (k.created_at, k.id) > (?6, ?8)
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: pick_created_desc
+		 WHERE (k.created_at, k.id) < (?6, ?8)
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: pick_name_asc
+		 WHERE (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: pick_name_desc
+		 WHERE (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: pick_size_asc
+		 WHERE (k.size, k.id) > (?6, ?8)
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: pick_size_desc
+		 WHERE (k.size, k.id) < (?6, ?8)
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: list_check
+	) k) c
+	 WHERE c.created_at >= ?9 AND c.created_at < ?10 AND c.size BETWEEN ?11 AND ?12
+	   AND (c.name = ?13) IS NOT FALSE AND (instr(lower(c.name), ?16) > 0) IS NOT FALSE
+	    OR c.n = ?2
+               ) w CROSS JOIN file f ON f.id = w.id) r
+ WHERE r.ok OR r.n = ?2
+
+-- fragment: list_order_created_asc
+ ORDER BY r.created_at, r.id LIMIT ?1
+
+-- fragment: list_order_created_desc
+ ORDER BY r.created_at DESC, r.id DESC LIMIT ?1
+
+-- fragment: list_order_name_asc
+ ORDER BY r.name, r.id LIMIT ?1
+
+-- fragment: list_order_name_desc
+ ORDER BY r.name DESC, r.id DESC LIMIT ?1
+
+-- fragment: list_order_size_asc
+ ORDER BY r.size, r.id LIMIT ?1
+
+-- fragment: list_order_size_desc
+ ORDER BY r.size DESC, r.id DESC LIMIT ?1
+
+-- name: files_walk_all_created_asc = list_row list_count_created_asc walk_all_created_asc list_check list_order_created_asc
+-- name: files_walk_all_created_desc = list_row list_count_created_desc walk_all_created_desc list_check list_order_created_desc
+-- name: files_walk_all_name_asc = list_row list_count_name_asc walk_all_name_asc list_check list_order_name_asc
+-- name: files_walk_all_name_desc = list_row list_count_name_desc walk_all_name_desc list_check list_order_name_desc
+-- name: files_walk_all_size_asc = list_row list_count_size_asc walk_all_size_asc list_check list_order_size_asc
+-- name: files_walk_all_size_desc = list_row list_count_size_desc walk_all_size_desc list_check list_order_size_desc
+-- name: files_walk_facet_created_asc = list_row list_count_created_asc walk_facet_created_asc list_check list_order_created_asc
+-- name: files_walk_facet_created_desc = list_row list_count_created_desc walk_facet_created_desc list_check list_order_created_desc
+-- name: files_walk_facet_name_asc = list_row list_count_name_asc walk_facet_name_asc list_check list_order_name_asc
+-- name: files_walk_facet_name_desc = list_row list_count_name_desc walk_facet_name_desc list_check list_order_name_desc
+-- name: files_walk_facet_size_asc = list_row list_count_size_asc walk_facet_size_asc list_check list_order_size_asc
+-- name: files_walk_facet_size_desc = list_row list_count_size_desc walk_facet_size_desc list_check list_order_size_desc
+-- name: files_walk_same_name_asc = list_row list_count_name_asc walk_same_asc list_check list_order_name_asc
+-- name: files_walk_same_name_desc = list_row list_count_name_desc walk_same_desc list_check list_order_name_desc
+-- name: files_fetch_created_created_asc = list_row list_count_created_asc fetch_created pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_created_created_desc = list_row list_count_created_desc fetch_created pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_created_size_desc = list_row list_count_size_desc fetch_created pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_size_created_asc = list_row list_count_created_asc fetch_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_size_created_desc = list_row list_count_created_desc fetch_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_size_name_asc = list_row list_count_name_asc fetch_size pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_size_name_desc = list_row list_count_name_desc fetch_size pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_size_size_asc = list_row list_count_size_asc fetch_size pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_size_size_desc = list_row list_count_size_desc fetch_size pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_name_created_asc = list_row list_count_created_asc fetch_name pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_name_created_desc = list_row list_count_created_desc fetch_name pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_name_name_asc = list_row list_count_name_asc fetch_name pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_name_name_desc = list_row list_count_name_desc fetch_name pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_name_size_asc = list_row list_count_size_asc fetch_name pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_name_size_desc = list_row list_count_size_desc fetch_name pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_sha256_created_asc = list_row list_count_created_asc fetch_sha256 pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_sha256_created_desc = list_row list_count_created_desc fetch_sha256 pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_sha256_name_asc = list_row list_count_name_asc fetch_sha256 pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_sha256_name_desc = list_row list_count_name_desc fetch_sha256 pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_sha256_size_asc = list_row list_count_size_asc fetch_sha256 pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_sha256_size_desc = list_row list_count_size_desc fetch_sha256 pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_search_created_asc = list_row list_count_created_asc fetch_search pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_search_created_desc = list_row list_count_created_desc fetch_search pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_search_name_asc = list_row list_count_name_asc fetch_search pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_search_name_desc = list_row list_count_name_desc fetch_search pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_search_size_asc = list_row list_count_size_asc fetch_search pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_search_size_desc = list_row list_count_size_desc fetch_search pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_created_asc = list_row list_count_created_asc fetch_facet pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_facet_created_desc = list_row list_count_created_desc fetch_facet pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_facet_name_asc = list_row list_count_name_asc fetch_facet pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_name_desc = list_row list_count_name_desc fetch_facet pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_facet_size_asc = list_row list_count_size_asc fetch_facet pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_facet_size_desc = list_row list_count_size_desc fetch_facet pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_size_created_asc = list_row list_count_created_asc fetch_facet_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_facet_size_size_asc = list_row list_count_size_asc fetch_facet_size pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_facet_size_size_desc = list_row list_count_size_desc fetch_facet_size pick_size_desc list_check list_order_size_desc
+
+-- Bounded counts, to choose the way of a list by. ?1 facets  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low
+-- ?6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size
+-- name: files_probe_facets
+SELECT x.value,
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file_facet k
+		 WHERE k.facet = x.value AND k.created_at >= ?3 AND k.created_at < ?4 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file_facet k
+		 WHERE k.facet = x.value AND k.size BETWEEN ?5 AND ?6 LIMIT ?2))
+  FROM json_each(?1) x
+
+-- The same of all files. ?1 name|null  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low  ?6 size_high
+-- ?7 sha256|null. 0 files created in that range  1 of that size  2 of that name  3 of that content
+-- name: files_probe_all
+SELECT (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.created_at >= ?3 AND k.created_at < ?4 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.size BETWEEN ?5 AND ?6 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.name = ?1 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.sha256 = ?7 LIMIT ?2))
