@@ -81,6 +81,17 @@ static enum err_kind kind_of_errno(int number, enum err_kind otherwise)
 	}
 }
 
+int err_set(struct err *err, enum err_kind kind, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	err_format(err, format, args);
+	va_end(args);
+	err->kind = kind;
+	err->sys_errno = 0;
+	return -1;
+}
+
 int err_set_errno(struct err *err, enum err_kind otherwise, const char *format, ...)
 {
 	int number = errno;
