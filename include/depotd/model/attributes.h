@@ -22,7 +22,7 @@ struct file_labels {
 	int64_t expires_in_ms; /* 0: never */
 	enum visibility visibility;
 	bool seen_expires, seen_visibility;
-	size_t attribute_bytes; /* of keys and values taken so far, held against ATTRIBUTES_MAX_BYTES */
+	size_t attribute_bytes; /* what they take as JSON, at most; never above ATTRIBUTES_MAX_BYTES */
 };
 
 int file_labels_init(struct file_labels *labels, struct err *err);
