@@ -20,12 +20,12 @@
 #include "depotd/model/listing.h"
 
 struct metadata_config {
-	const char *url;            /* sqlite:PATH, or a libpq connection string or URI */
-	unsigned connections;       /* pool size (PostgreSQL); readers (SQLite has one writer besides) */
+	const char *url;      /* sqlite:PATH, or a libpq connection string or URI */
+	unsigned connections; /* pool size (PostgreSQL); readers (SQLite has one writer besides) */
 	int64_t connect_timeout_ms;
 	int64_t statement_timeout_ms; /* deadline of every call, enforced on our side too */
-	bool migrate;               /* bring the schema up to date when opening; else refuse one that is too old */
-	struct metrics *metrics;    /* or NULL */
+	bool migrate; /* bring the schema up to date when opening; else refuse one that is too old */
+	struct metrics *metrics; /* or NULL */
 };
 
 struct metadata;
@@ -52,18 +52,23 @@ struct registration {
  * Registers many requests' files in one transaction; a bad one fails alone. -1 (and every result -1 with the same err) when
  * the transaction as a whole failed, e.g. the database is away or the outcome is unknown.
  */
-int metadata_register(struct metadata *store, struct registration *registrations, size_t n, struct err *err);
+int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
+		      struct err *err);
 
 /* 1 found, 0 absent or expired, -1. */
-int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out, struct err *err);
+int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out,
+		  struct err *err);
 /*
  * Optimistic change: replaces what may change (name, tags, attributes, visibility, expires, revision) where the row still has
  * `expected_revision`. 1 committed, 0 absent or at another revision, -1. Other nodes are notified.
  */
-int metadata_update(struct metadata *store, const struct file_record *record, int64_t expected_revision,
-		    struct err *err);
+int metadata_update(struct metadata *store, const struct file_record *record,
+		    int64_t expected_revision, struct err *err);
 /* Removes the row (I3: the bytes go after). 1 removed, 0 absent, -1. Other nodes are notified. */
 int metadata_remove(struct metadata *store, const struct uuid *id, struct err *err);
+/* The same, but only while its expiry is past at now_ms (a change may have come between). 0: absent, or no longer expired. */
+int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64_t now_ms,
+			    struct err *err);
 
 struct file_list {
 	struct file_record **files;
@@ -72,14 +77,17 @@ struct file_list {
 };
 void file_list_release(struct file_list *list);
 
-int metadata_list(struct metadata *store, const struct list_query *query, struct file_list *out, struct err *err);
-/* Every row, expired ones too, in id order, behind `after` (NULL: from the start), at most `limit`. For check and reindex. */
-int metadata_walk(struct metadata *store, const struct uuid *after, size_t limit, struct file_list *out,
+int metadata_list(struct metadata *store, const struct list_query *query, struct file_list *out,
 		  struct err *err);
+/* Every row, expired ones too, in id order, behind `after` (NULL: from the start), at most `limit`. For check and reindex. */
+int metadata_walk(struct metadata *store, const struct uuid *after, size_t limit,
+		  struct file_list *out, struct err *err);
 /* Which of these ids have rows (expired ones too): present[i]. n is at most 1000. */
-int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present, struct err *err);
+int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present,
+		     struct err *err);
 /* Rows whose expiry is past at now_ms, at most limit. */
-int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struct file_list *out, struct err *err);
+int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struct file_list *out,
+		     struct err *err);
 
 /* Answers within the connect timeout whether the database does. 0 or -1. */
 int metadata_ping(struct metadata *store, struct err *err);

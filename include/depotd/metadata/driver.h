@@ -1,0 +1,135 @@
+/*
+ * What a database must be able to do for metadata/store: a thin vtable under one implementation in terms of statement names.
+ *
+ * A driver runs named statements (sql/DIALECT/statements.sql) with typed parameters, many of them as one transaction, each
+ * call within a deadline of its own. It knows no domain. store.c is its only user; nobody above metadata includes this.
+ * Thread: every slot but open and close may be called by any number of threads at a time.
+ */
+#ifndef DEPOTD_METADATA_DRIVER_H
+#define DEPOTD_METADATA_DRIVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "depotd/base/err.h"
+#include "depotd/base/metrics.h"
+#include "depotd/base/uuid.h"
+
+/* --- statements: sql/DIALECT/statements.sql, parsed once at start; immutable after, so any thread --- */
+
+struct statement {
+	const char *name; /* what stands behind "-- name: " */
+	const char *text; /* without comments and the final semicolon */
+	size_t index;     /* 0 … count-1: drivers keep prepared statements in arrays */
+};
+
+struct statements;
+
+/* Parses the embedded file "DIALECT/statements.sql". A name given twice or an empty statement is ERR_INTERNAL. */
+int statements_load(const char *dialect, struct statements **out, struct err *err);
+int statements_parse(const char *text, size_t n, struct statements **out, struct err *err);
+void statements_free(struct statements **statements);
+size_t statements_count(const struct statements *statements);
+/* NULL where there is none of that name. */
+const struct statement *statements_find(const struct statements *statements, const char *name);
+
+/* --- values: int64 or text, or null; nothing else (sql/postgres/statements.sql says what stands for what) --- */
+
+enum value_kind { VALUE_INT, VALUE_TEXT };
+
+/* A parameter or a column. A text's memory is the caller's (parameter), or valid during the row callback (column). */
+struct value {
+	enum value_kind
+		kind; /* of a null parameter too: each parameter of a statement has one kind for ever */
+	bool null;
+	int64_t number;
+	const char *text; /* NUL-terminated UTF-8 */
+	size_t len;
+};
+
+/* One row of a result. Return 0, or -1 with err set: ends the call with that error. */
+typedef int (*row_fn)(void *context, const struct value *columns, size_t n, struct err *err);
+
+struct command {
+	const struct statement *statement;
+	const struct value *params;
+	size_t param_count;
+	size_t group; /* run_groups: commands of one group share their fate; 0, 1, 2 … in order */
+	row_fn row;   /* or NULL: rows are dropped */
+	void *context;
+	int64_t affected; /* out: rows changed, or returned */
+};
+
+/* --- the vtable --- */
+
+struct driver_config {
+	const char *url; /* without its sqlite: */
+	unsigned connections;
+	int64_t connect_timeout_ms, statement_timeout_ms;
+	const struct statements *statements; /* outlives the driver */
+	struct uuid node;        /* this process: notifications that carry it are its own */
+	struct metrics *metrics; /* or NULL */
+};
+
+struct driver;  /* a driver's own; its first member is const struct driver_ops *ops */
+struct session; /* the connection that exclusive() gives its body */
+
+enum run_mode {
+	RUN_READ, /* changes nothing; run again on a new connection when the old one turns out to be dead */
+	RUN_WRITE, /* a change that must not run twice: connection lost after COMMIT was sent is ERR_UNKNOWN_OUTCOME */
+	RUN_IDEMPOTENT, /* a change that may run twice: tried once more in that case */
+};
+
+enum session_verb { SESSION_BEGIN, SESSION_COMMIT, SESSION_ROLLBACK };
+
+/* NULL id: anything may have changed. On the listener's thread. */
+typedef void (*notified_fn)(void *context, const struct uuid *id);
+typedef int (*exclusive_fn)(struct session *session, void *context, struct err *err);
+
+struct driver_ops {
+	const char *kind;    /* for people: "postgresql" */
+	const char *dialect; /* folder below sql/ */
+	bool json_verbatim;  /* JSON comes back to the byte as it went in */
+	/* Connects once, so that a wrong address is found at the start. */
+	int (*open)(const struct driver_config *config, struct driver **out, struct err *err);
+	void (*close)(struct driver *driver); /* no call may be under way */
+	/*
+	 * Runs the commands in order as one transaction: 0 all committed, -1 none (or ERR_UNKNOWN_OUTCOME). Rows are given
+	 * to their callbacks only when nothing can make the call run again.
+	 */
+	int (*run)(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
+		   struct err *err);
+	/*
+	 * The same, but a group that the database refuses (ERR_INVALID, ERR_CONFLICT) is undone alone and has its error in
+	 * group_errs[group]; the others' errors are cleared. -1: nothing committed. Idempotent commands only. Slow path.
+	 */
+	int (*run_groups)(struct driver *driver, struct command *commands, size_t n,
+			  struct err *group_errs, size_t groups, struct err *err);
+	/* Asks the server itself, within the connect timeout, even if it is held to be down. */
+	int (*ping)(struct driver *driver, struct err *err);
+	/*
+	 * Calls body() while no other node is inside of exclusive(): for migrations. timeout_ms bounds the wait for the lock
+	 * and, apart from it, each statement of the body; the connection is closed after.
+	 */
+	int (*exclusive)(struct driver *driver, int64_t timeout_ms, exclusive_fn body,
+			 void *context, struct err *err);
+	int (*session_control)(struct session *session, enum session_verb verb, struct err *err);
+	int (*session_run)(struct session *session, struct command *command, struct err *err);
+	int (*session_script)(struct session *session, const char *sql,
+			      struct err *err); /* many statements */
+	/*
+	 * Whom to tell of other nodes' changes, from now on; replaces the one before. NULL slot: the database is this
+	 * process's and its like's alone.
+	 */
+	void (*on_notify)(struct driver *driver, notified_fn notified, void *context);
+};
+
+struct driver {
+	const struct driver_ops *ops;
+};
+
+extern const struct driver_ops driver_sqlite;
+extern const struct driver_ops driver_postgres;
+
+#endif

@@ -1,0 +1,351 @@
+/*
+ * The metadata store, once for both drivers: whole domain transactions in terms of statement names. Worker threads, any number.
+ *
+ * Nothing here is locked: the store is immutable after metadata_open(); what is shared and changes lies in the drivers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "depotd/base/clock.h"
+#include "store_private.h"
+
+enum {
+	CALL_MEMORY_MAX = 64 * 1024, /* parameters of a call about one file, beside its own texts */
+	BATCH_MEMORY_MAX = 256 * 1024 * 1024, /* parameters of one metadata_register() */
+	PRESENT_MAX = 1000,
+	NOTIFY_PAYLOAD_MAX = 128,
+};
+
+static const char sqlite_prefix[] = "sqlite:";
+
+/* --- opening and closing --- */
+
+/* The store without a look at its schema. */
+static int open_store(const struct metadata_config *config, struct metadata **out, struct err *err)
+{
+	bool sqlite = strncmp(config->url, sqlite_prefix, strlen(sqlite_prefix)) == 0;
+	struct metadata *store = calloc(1, sizeof(*store));
+	struct driver_config driver = {
+		.url = config->url + (sqlite ? strlen(sqlite_prefix) : 0),
+		.connections = config->connections,
+		.connect_timeout_ms = config->connect_timeout_ms,
+		.statement_timeout_ms = config->statement_timeout_ms,
+		.metrics = config->metrics,
+	};
+
+	if (!store)
+		return err_set(err, ERR_NO_MEMORY, "metadata store");
+	store->ops = sqlite ? &driver_sqlite : &driver_postgres;
+	store->node = driver.node = uuid_new();
+	if (statements_load(store->ops->dialect, &store->statements, err) < 0)
+		goto fail;
+	driver.statements = store->statements;
+	if (store->ops->open(&driver, &store->driver, err) < 0)
+		goto fail;
+	*out = store;
+	return 0;
+fail:
+	metadata_close(&store);
+	return -1;
+}
+
+int metadata_open(const struct metadata_config *config, struct metadata **out, struct err *err)
+{
+	struct metadata *store = NULL;
+	int from, to, rc;
+
+	if (open_store(config, &store, err) < 0)
+		return -1;
+	if (config->migrate)
+		rc = migrate_up(store->ops, store->driver, store->statements, &from, &to, err);
+	else
+		rc = migrate_check(store->ops, store->driver, store->statements, err);
+	if (rc < 0)
+		metadata_close(&store);
+	else
+		*out = store;
+	return rc;
+}
+
+void metadata_close(struct metadata **store)
+{
+	struct metadata *s = *store;
+
+	*store = NULL;
+	if (!s)
+		return;
+	if (s->driver)
+		s->ops->close(s->driver);
+	statements_free(&s->statements);
+	free(s);
+}
+
+int metadata_migrate(const struct metadata_config *config, int *from, int *to, struct err *err)
+{
+	struct metadata *store = NULL;
+	int rc;
+
+	if (open_store(config, &store, err) < 0)
+		return -1;
+	rc = migrate_up(store->ops, store->driver, store->statements, from, to, err);
+	metadata_close(&store);
+	return rc;
+}
+
+const char *metadata_kind(const struct metadata *store)
+{
+	return store->ops->kind;
+}
+
+int metadata_ping(struct metadata *store, struct err *err)
+{
+	return store->ops->ping(store->driver, err);
+}
+
+void metadata_on_change(struct metadata *store, metadata_changed_fn changed, void *context)
+{
+	if (store->ops->on_notify)
+		store->ops->on_notify(store->driver, changed, context);
+}
+
+/* --- running statements --- */
+
+static int set_statement(const struct metadata *store, struct command *command, const char *name,
+			 struct err *err)
+{
+	command->statement = statements_find(store->statements, name);
+	return command->statement ? 0 : err_set(err, ERR_INTERNAL, "no statement %s", name);
+}
+
+int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
+	       row_fn row, void *context, struct err *err)
+{
+	struct command command = {
+		.params = params, .param_count = n, .row = row, .context = context};
+
+	if (set_statement(store, &command, statement, err) < 0)
+		return -1;
+	return store->ops->run(store->driver, &command, 1, RUN_READ, err);
+}
+
+/* A row_fn for statements that give one file row at most; context is struct file_record ** that is NULL before. */
+static int take_record(void *context, const struct value *columns, size_t n, struct err *err)
+{
+	struct file_record **record = context;
+
+	return *record ? err_set(err, ERR_INTERNAL, "two rows for one id")
+		       : row_record(columns, n, record, err);
+}
+
+/* --- registering --- */
+
+/* The commands of one metadata_register(): one per file, in the order of the requests. */
+struct batch {
+	struct arena memory;
+	struct command *commands;
+	size_t count;
+	size_t *members; /* group → index of its registration */
+	size_t groups;
+	struct err *errs; /* by group, for the slow path */
+};
+
+static int batch_init(struct batch *b, const struct registration *registrations, size_t n,
+		      struct err *err)
+{
+	size_t files = 0;
+
+	for (size_t i = 0; i < n; i++)
+		files += registrations[i].n;
+	*b = (struct batch){0};
+	arena_init(&b->memory, BATCH_MEMORY_MAX);
+	b->commands = calloc(files + 1, sizeof(*b->commands));
+	b->members = calloc(n + 1, sizeof(*b->members));
+	b->errs = calloc(n + 1, sizeof(*b->errs));
+	return b->commands && b->members && b->errs
+		       ? 0
+		       : err_set(err, ERR_NO_MEMORY, "a batch of %zu files", files);
+}
+
+static void batch_release(struct batch *b)
+{
+	arena_release(&b->memory);
+	free(b->commands);
+	free(b->members);
+	free(b->errs);
+}
+
+/* Adds the request's files as one group; if one of them cannot be a row, none is added and the request has its error. */
+static void batch_add(struct batch *b, const struct metadata *store,
+		      struct registration *registration, size_t index)
+{
+	size_t before = b->count;
+
+	registration->result = 0;
+	err_clear(&registration->err);
+	for (size_t i = 0; i < registration->n; i++) {
+		struct command *command = &b->commands[b->count];
+		struct value *params = arena_alloc(&b->memory, INSERT_PARAMS * sizeof(*params));
+
+		if (!params)
+			registration->result =
+				err_set(&registration->err, ERR_NO_MEMORY, "a batch of files");
+		else if (set_statement(store, command, "file_insert", &registration->err) < 0)
+			registration->result = -1;
+		else
+			registration->result =
+				row_insert_params(store, &b->memory, registration->files[i], params,
+						  &registration->err);
+		if (registration->result < 0) {
+			b->count = before;
+			return;
+		}
+		command->params = params;
+		command->param_count = INSERT_PARAMS;
+		command->group = b->groups;
+		b->count++;
+	}
+	if (registration->n > 0)
+		b->members[b->groups++] = index;
+}
+
+/* The slow path: someone's row was refused. Each request's files under a savepoint of their own. */
+static int run_apart(struct batch *b, struct metadata *store, struct registration *registrations,
+		     struct err *err)
+{
+	if (store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups, err) <
+	    0)
+		return -1;
+	for (size_t group = 0; group < b->groups; group++) {
+		struct registration *registration = &registrations[b->members[group]];
+
+		if (b->errs[group].kind != ERR_NONE) {
+			registration->result = -1;
+			registration->err = b->errs[group];
+		}
+	}
+	return 0;
+}
+
+static int all_failed(struct registration *registrations, size_t n, const struct err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		registrations[i].result = -1;
+		registrations[i].err = *err;
+	}
+	return -1;
+}
+
+int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
+		      struct err *err)
+{
+	struct batch batch;
+	int rc = batch_init(&batch, registrations, n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++)
+		batch_add(&batch, store, &registrations[i], i);
+	if (rc == 0 && batch.count > 0) {
+		rc = store->ops->run(store->driver, batch.commands, batch.count, RUN_IDEMPOTENT,
+				     err);
+		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
+			rc = run_apart(&batch, store, registrations, err);
+	}
+	batch_release(&batch);
+	return rc < 0 ? all_failed(registrations, n, err) : 0;
+}
+
+/* --- one file --- */
+
+int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out,
+		  struct err *err)
+{
+	struct file_record *record = NULL;
+	struct arena memory;
+	struct value param;
+	int rc;
+
+	arena_init(&memory, CALL_MEMORY_MAX);
+	param = value_uuid(&memory, id);
+	rc = store_read(store, "file_by_id", &param, 1, take_record, &record, err);
+	arena_release(&memory);
+	if (rc < 0) {
+		file_record_unref(&record);
+		return -1;
+	}
+	if (record && record->expires_ms != FILE_EXPIRES_NEVER &&
+	    record->expires_ms <= clock_wall_ms())
+		file_record_unref(&record);
+	if (!record)
+		return 0;
+	*out = record;
+	return 1;
+}
+
+/* "NODE ID": the node that changed it, so that it can ignore its own words. */
+static struct value notify_payload(const struct metadata *store, struct arena *memory,
+				   const struct uuid *id)
+{
+	char node[UUID_TEXT_LEN + 1], text[UUID_TEXT_LEN + 1];
+
+	uuid_format(&store->node, node);
+	uuid_format(id, text);
+	return value_text(arena_printf(memory, "%s %s", node, text));
+}
+
+/* Runs a change of one file and the word of it to other nodes as one transaction. 1 changed, 0 not, -1. */
+static int change(struct metadata *store, struct arena *memory, const char *statement,
+		  const struct uuid *id, const struct value *params, size_t n, struct err *err)
+{
+	struct value payload = notify_payload(store, memory, id);
+	struct command commands[] = {{.params = params, .param_count = n},
+				     {.params = &payload, .param_count = 1}};
+
+	if (set_statement(store, &commands[0], statement, err) < 0 ||
+	    set_statement(store, &commands[1], "notify", err) < 0)
+		return -1;
+	if (store->ops->run(store->driver, commands, 2, RUN_WRITE, err) < 0)
+		return -1;
+	return commands[0].affected > 0 ? 1 : 0;
+}
+
+int metadata_update(struct metadata *store, const struct file_record *record,
+		    int64_t expected_revision, struct err *err)
+{
+	struct value params[UPDATE_PARAMS];
+	struct arena memory;
+	int rc;
+
+	arena_init(&memory, BATCH_MEMORY_MAX);
+	rc = row_update_params(store, &memory, record, expected_revision, params, err);
+	if (rc == 0)
+		rc = change(store, &memory, "file_update", &record->id, params, UPDATE_PARAMS, err);
+	arena_release(&memory);
+	return rc;
+}
+
+int metadata_remove(struct metadata *store, const struct uuid *id, struct err *err)
+{
+	struct arena memory;
+	struct value param;
+	int rc;
+
+	arena_init(&memory, CALL_MEMORY_MAX);
+	param = value_uuid(&memory, id);
+	rc = change(store, &memory, "file_delete", id, &param, 1, err);
+	arena_release(&memory);
+	return rc;
+}
+
+int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64_t now_ms,
+			    struct err *err)
+{
+	struct value params[2];
+	struct arena memory;
+	int rc;
+
+	arena_init(&memory, CALL_MEMORY_MAX);
+	params[0] = value_uuid(&memory, id);
+	params[1] = value_int(now_ms);
+	rc = change(store, &memory, "file_delete_expired", id, params, 2, err);
+	arena_release(&memory);
+	return rc;
+}

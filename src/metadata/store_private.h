@@ -1,0 +1,58 @@
+/* What the files of the store share: the store itself, and the way between records and rows. */
+#ifndef DEPOTD_METADATA_STORE_PRIVATE_H
+#define DEPOTD_METADATA_STORE_PRIVATE_H
+
+#include "depotd/base/arena.h"
+#include "depotd/metadata/driver.h"
+#include "depotd/metadata/store.h"
+
+struct metadata {
+	const struct driver_ops *ops;
+	struct driver *driver;
+	struct statements *statements;
+	struct uuid node; /* this process among those that share the database */
+	int64_t statement_timeout_ms;
+};
+
+/* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */
+
+enum { FILE_COLUMNS = 13, INSERT_PARAMS = 15, UPDATE_PARAMS = 9 };
+
+struct value value_int(int64_t number);
+struct value value_text(const char *text); /* NULL is null */
+struct value value_uuid(struct arena *arena, const struct uuid *id);
+
+/* Parameters of file_insert and file_update, in memory of the arena. ERR_INVALID: what no store can hold. */
+int row_insert_params(const struct metadata *store, struct arena *arena,
+		      const struct file_record *record, struct value params[INSERT_PARAMS],
+		      struct err *err);
+int row_update_params(const struct metadata *store, struct arena *arena,
+		      const struct file_record *record, int64_t expected_revision,
+		      struct value params[UPDATE_PARAMS], struct err *err);
+/* A file row; a new record. */
+int row_record(const struct value *columns, size_t n, struct file_record **out, struct err *err);
+
+/* A row_fn whose context is a struct file_list with room for `max` in files. */
+struct list_sink {
+	struct file_list list;
+	size_t max;
+};
+int list_sink_init(struct list_sink *sink, size_t max, struct err *err);
+int list_sink_row(void *context, const struct value *columns, size_t n, struct err *err);
+
+/* --- src/metadata/store.c --- */
+
+/* Runs one named statement that reads. */
+int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
+	       row_fn row, void *context, struct err *err);
+
+/* --- src/metadata/migrate.c --- */
+
+/* Brings the schema up to date. *from and *to are the versions before and after. */
+int migrate_up(const struct driver_ops *ops, struct driver *driver,
+	       const struct statements *statements, int *from, int *to, struct err *err);
+/* Whether this program can work with the schema as it is. */
+int migrate_check(const struct driver_ops *ops, struct driver *driver,
+		  const struct statements *statements, struct err *err);
+
+#endif
