@@ -3,35 +3,94 @@
 #   make run      installs what is missing, builds, starts on the embedded default
 #   make check    installs what is missing, builds, runs every test
 #
-# Honours CC, CFLAGS, LDFLAGS, DESTDIR, PREFIX. BUILD is where everything generated goes.
+# Honours CC, CFLAGS, LDFLAGS, WERROR, DESTDIR, PREFIX, SYSCONFDIR. BUILD is where everything generated goes; another set of
+# flags in the same BUILD builds everything anew.
 
-CC       ?= cc
-PREFIX   ?= /usr/local
-DESTDIR  ?=
-BUILD    ?= build
-CFLAGS   ?= -O2 -g
+CC         ?= cc
+CFLAGS     ?= -O2 -g
+WERROR     ?=
+DESTDIR    ?=
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+SYSCONFDIR ?= /etc
+BUILD      ?= build
 PKG_CONFIG ?= pkg-config
-PYTHON   ?= python3
+PYTHON     ?= python3
+INSTALL    ?= install
 
-PACKAGES := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd
-WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
-            -Wold-style-definition -Wvla
-STD      := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fno-common
-ALL_CFLAGS = $(STD) $(WARNINGS) $(WERROR) $(CFLAGS) -pthread -Iinclude -I$(BUILD)/gen \
-             $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
-LIBS     = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lm -pthread
+# Debian's names. The first list is what a build takes, the second what the tests take besides.
+DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev libpq-dev libsqlite3-dev uuid-dev \
+                libssl-dev libjansson-dev libinih-dev libsystemd-dev
+DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev cppcheck gcovr postgresql \
+                chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs
 
-SOURCES  := $(sort $(shell find src -name '*.c'))
-OBJECTS  := $(SOURCES:%.c=$(BUILD)/%.o)
-MAIN     := $(BUILD)/src/main.o
-LIBRARY  := $(BUILD)/libdepotd.a
+LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd
+LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
+LIBS       := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -lm -pthread
 
-.PHONY: all help clean
+WARNINGS   := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+              -Wold-style-definition -Wvla
+STANDARD   := -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fno-common
+INCLUDES    = -Iinclude -I$(BUILD)/gen $(LIB_CFLAGS)
+# Left out in a sanitizer's build (HARDEN=no); _FORTIFY_SOURCE wants optimisation, and may stand in CFLAGS already.
+HARDEN     ?= yes
+ifeq ($(HARDEN),yes)
+OPTIMISED  := $(filter-out -O0,$(filter -O%,$(CFLAGS)))
+HARDENING  := -fstack-protector-strong -fPIE \
+              $(if $(OPTIMISED),$(if $(findstring FORTIFY_SOURCE,$(CFLAGS)),,-D_FORTIFY_SOURCE=2))
+HARDENED_LINK := -pie -Wl,-z,relro -Wl,-z,now
+endif
+ALL_CFLAGS  = $(STANDARD) $(WARNINGS) $(WERROR) $(HARDENING) $(CFLAGS) -pthread $(INCLUDES)
+ALL_LDFLAGS = $(HARDENED_LINK) $(LDFLAGS)
+
+SOURCES    := $(sort $(shell find src -name '*.c'))
+OBJECTS    := $(SOURCES:%.c=$(BUILD)/%.o)
+MAIN       := $(BUILD)/src/main.o
+LIBRARY    := $(BUILD)/libdepotd.a
+
+.PHONY: all run check check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
+        unit fuzzers docs style packages-build packages-check print-cflags FORCE
 .DEFAULT_GOAL := all
 
-all: $(BUILD)/depotd ## build the daemon
+all: $(BUILD)/depotd ## build the daemon, build/depotd
 
-# What is generated at build: the SQL, the page and the table of name extensions, embedded as C.
+run: packages-build ## install what is missing, build, start on the embedded default
+	@$(MAKE) --no-print-directory all
+	@echo "Point a browser at the address below; Ctrl-C stops it. Files and database are in ./var/data."
+	@exec $(BUILD)/depotd serve $(ARGS)
+
+check: packages-build packages-check ## install what is missing, build, run every test
+	@$(PYTHON) tests/run.py all
+
+check-asan: packages-build packages-check ## unit and HTTP tests under AddressSanitizer and UBSan
+	@$(PYTHON) tests/run.py asan
+
+check-tsan: packages-build packages-check ## unit and HTTP tests under ThreadSanitizer
+	@$(PYTHON) tests/run.py tsan
+
+fuzz: packages-build packages-check ## every fuzz target for FUZZ_SECONDS (60)
+	@$(PYTHON) tests/run.py fuzz
+
+lint: packages-build packages-check ## style checks, clang-tidy, cppcheck, gcc -fanalyzer
+	@$(PYTHON) tests/run.py style lint
+
+bench: packages-build packages-check ## measure beside nginx and a bare fsync loop
+	@$(MAKE) --no-print-directory all $(BUILD)/fsync_loop
+	@$(PYTHON) tests/bench/bench.py --depotd $(BUILD)/depotd --loop $(BUILD)/fsync_loop $(ARGS)
+
+$(BUILD)/fsync_loop: tests/bench/fsync_loop.c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread
+
+FORMATTED = $(shell find src include tests -name '*.[ch]')
+
+format: ## lay the sources out as .clang-format says
+	clang-format -i $(FORMATTED)
+
+format-check: ## say which sources are laid out otherwise
+	@clang-format --dry-run --Werror $(FORMATTED)
+
+# --- what is generated at build: the SQL, the page and the table of name extensions, embedded as C ---
+
 EMBED_SQL    := $(sort $(wildcard sql/postgres/*.sql sql/sqlite/*.sql))
 EMBED_ASSETS := $(sort $(wildcard src/front/web/assets/*))
 GENERATED    := $(BUILD)/gen/embedded_sql.c $(BUILD)/gen/embedded_assets.c $(BUILD)/gen/embedded_api.c \
@@ -54,29 +113,97 @@ $(BUILD)/gen/media_extensions.c: src/embed/embed.py /etc/mime.types
 	@mkdir -p $(@D)
 	$(PYTHON) src/embed/embed.py media_extensions $@ /etc/mime.types
 
+# --- the program ---
+
+# Rewritten only when the compiler or its flags are others than last time.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' >$@
+
 $(BUILD)/depotd: $(MAIN) $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(MAIN) $(LIBRARY) $(LIBS)
 
 $(LIBRARY): $(filter-out $(MAIN),$(OBJECTS)) $(GENERATED_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
 
-$(BUILD)/%.o: %.c | $(GENERATED)
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(GENERATED)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/gen/%.o: $(BUILD)/gen/%.c
+$(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-# Unit and contract tests: one program per tests/unit/test_NAME.c.
+# --- tests: one program for each tests/unit/test_NAME.c and tests/fuzz/fuzz_NAME.c ---
+
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(sort $(wildcard tests/unit/*.c)))
 UNIT_TESTS   := $(UNIT_SOURCES:%.c=$(BUILD)/%)
 CMOCKA_LIBS   = $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
+$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
 
-unit: $(UNIT_TESTS) ## build and run the unit tests
+unit: $(UNIT_TESTS) ## build the unit tests; run them, unless RUN=no
+ifneq ($(RUN),no)
 	@set -e; for t in $(UNIT_TESTS); do echo "== $$t"; $$t; done
+endif
+
+FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TARGETS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
+
+# Wants CC=clang and CFLAGS with -fsanitize=fuzzer-no-link; tests/run.py knows.
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+fuzzers: $(FUZZ_TARGETS)
+
+style: ## the rules of the house that a script can check
+	@$(PYTHON) tests/run.py style
+
+print-cflags:
+	@echo $(STANDARD) $(INCLUDES) -pthread
+
+# --- documentation that is made from the table of configuration keys; a test compares ---
+
+docs: $(BUILD)/depotd ## write docs/depotd.conf and docs/depotd.conf.5 anew from the table
+	$(PYTHON) tests/style/generated_docs.py --write $(BUILD)/depotd
+
+# --- installing ---
+
+UNITDIR     = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+MANDIR      = $(PREFIX)/share/man
+DOCDIR      = $(PREFIX)/share/doc/depotd
+
+install: all ## install below DESTDIR and PREFIX
+	$(INSTALL) -D -m 755 $(BUILD)/depotd $(DESTDIR)$(BINDIR)/depotd
+	$(INSTALL) -d $(DESTDIR)$(UNITDIR)
+	sed 's,/usr/local/bin/,$(BINDIR)/,' systemd/depotd.service >$(DESTDIR)$(UNITDIR)/depotd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/depotd.service
+	$(INSTALL) -D -m 644 systemd/depotd.socket $(DESTDIR)$(UNITDIR)/depotd.socket
+	$(INSTALL) -D -m 644 systemd/depotd.sysusers $(DESTDIR)$(SYSUSERSDIR)/depotd.conf
+	$(INSTALL) -D -m 644 systemd/depotd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/depotd.conf
+	$(INSTALL) -D -m 644 docs/depotd.8 $(DESTDIR)$(MANDIR)/man8/depotd.8
+	$(INSTALL) -D -m 644 docs/depotd.conf.5 $(DESTDIR)$(MANDIR)/man5/depotd.conf.5
+	$(INSTALL) -d $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 README.md LICENSE docs/depotd.conf $(wildcard docs/*.md) $(DESTDIR)$(DOCDIR)
+	test -e $(DESTDIR)$(SYSCONFDIR)/depotd/depotd.conf || \
+		$(INSTALL) -D -m 644 docs/depotd.conf $(DESTDIR)$(SYSCONFDIR)/depotd/depotd.conf
+
+uninstall: ## remove what install put there; the configuration and the data stay
+	rm -f $(DESTDIR)$(BINDIR)/depotd $(DESTDIR)$(UNITDIR)/depotd.service $(DESTDIR)$(UNITDIR)/depotd.socket \
+		$(DESTDIR)$(SYSUSERSDIR)/depotd.conf $(DESTDIR)$(TMPFILESDIR)/depotd.conf \
+		$(DESTDIR)$(MANDIR)/man8/depotd.8 $(DESTDIR)$(MANDIR)/man5/depotd.conf.5
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+# --- housekeeping ---
+
+packages-build:
+	@sh tests/packages.sh $(DEBIAN_BUILD)
+
+packages-check:
+	@sh tests/packages.sh $(DEBIAN_CHECK)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,4 +211,4 @@ help: ## this list
 clean: ## remove everything that was built
 	rm -rf build build-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(OBJECTS:.o=.d) $(GENERATED:.c=.d) $(UNIT_TESTS:=.d) $(UNIT_HELPERS:%.c=$(BUILD)/%.d) $(FUZZ_TARGETS:=.d)
