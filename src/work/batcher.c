@@ -14,8 +14,9 @@
 #include <stdlib.h>
 
 struct batcher {
-	pthread_mutex_t lock; /* guards everything down to `stopping`; never held while the callback runs */
-	pthread_cond_t work;  /* signalled when the thread waits and there is something to do */
+	pthread_mutex_t
+		lock; /* guards everything down to `stopping`; never held while the callback runs */
+	pthread_cond_t work; /* signalled when the thread waits and there is something to do */
 	struct batch_item *head, *tail;
 	bool waiting; /* the thread is inside pthread_cond_wait() */
 	bool stopping;
@@ -94,7 +95,8 @@ static int start_thread(struct batcher *batcher, const char *name)
 	int rc = pthread_create(&batcher->thread, NULL, batcher_thread, batcher);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc == 0)
-		pthread_setname_np(batcher->thread, name); /* too long a name is not worth failing for */
+		pthread_setname_np(batcher->thread,
+				   name); /* too long a name is not worth failing for */
 	return rc;
 }
 

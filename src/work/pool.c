@@ -16,12 +16,15 @@
 
 enum {
 	NAME_MAX_CHARS = 10,
-	STACK_BYTES = 1024 * 1024, /* deepest known user: JSON nested to its limit; sanitizers multiply frames */
+	STACK_BYTES =
+		1024 *
+		1024, /* deepest known user: JSON nested to its limit; sanitizers multiply frames */
 };
 
 struct pool {
-	pthread_mutex_t lock; /* guards everything down to `stopping`; never held while a task runs */
-	pthread_cond_t work;  /* signalled when the queue grows or the pool stops */
+	pthread_mutex_t
+		lock; /* guards everything down to `stopping`; never held while a task runs */
+	pthread_cond_t work; /* signalled when the queue grows or the pool stops */
 	struct task *head, *tail;
 	size_t queued;
 	size_t queue_max;
@@ -108,7 +111,8 @@ static void register_metrics(struct pool *pool, struct metrics *metrics)
 	if (!metrics)
 		return;
 	snprintf(label, sizeof(label), "queue=\"%s\"", pool->name);
-	pool->depth = metrics_gauge(metrics, "depotd_queue_depth", "Tasks waiting for a worker.", label);
+	pool->depth =
+		metrics_gauge(metrics, "depotd_queue_depth", "Tasks waiting for a worker.", label);
 	pool->busy = metrics_gauge(metrics, "depotd_queue_busy", "Workers running a task.", label);
 	pool->refused = metrics_counter(metrics, "depotd_queue_refused_total",
 					"Tasks refused because the queue was full.", label);
@@ -139,7 +143,8 @@ static int start_threads(struct pool *pool, unsigned threads, struct err *err)
 	if (rc == 0)
 		return 0;
 	errno = rc;
-	return err_set_errno(err, ERR_INTERNAL, "cannot start worker %s/%u", pool->name, pool->started);
+	return err_set_errno(err, ERR_INTERNAL, "cannot start worker %s/%u", pool->name,
+			     pool->started);
 }
 
 int pool_new(const char *name, unsigned threads, size_t queue_max, struct metrics *metrics,

@@ -1,0 +1,313 @@
+/*
+ * Writers of the filesystem driver: from O_TMPFILE to a durable name.
+ *
+ * Invariants: until publish no name leads to the bytes, so a crash gives their space back by itself; the attribute (or the
+ * description's own file) is written before the sync that seals; the description's file gets its name before the bytes do.
+ * A failed sync is never repeated: the facade lets a failed writer only be discarded. Worker threads only.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "blob_filesystem_private.h"
+
+enum {
+	/* Written back in the background in stretches of this size, so that the last fsync finds little to do. */
+	WRITEBACK_STEP = 8 * 1024 * 1024,
+	/* Dirty bytes of one upload never exceed this: its writer waits for the disk, and nobody else for its pages. */
+	WRITEBACK_BEHIND = 4 * WRITEBACK_STEP,
+	/* Between two looks at the free space, of an upload that did not say how long it is. */
+	SPACE_STEP = 8 * 1024 * 1024,
+	TRIES = 64,
+};
+
+struct fs_writer {
+	struct blob_writer base; /* first */
+	struct uuid id;
+	struct leaf *leaf;
+	struct temp file, meta; /* meta.fd is -1 where the attribute is enough */
+	int64_t pledged;        /* this writer's part of blob_filesystem.pledged */
+	int64_t written_back;   /* background write-back was started up to here */
+	int64_t space_checked;  /* written when the free space was last looked at */
+	bool synced;            /* publish only: its leaf was synced */
+};
+
+static struct blob_filesystem *fs_of(struct fs_writer *writer)
+{
+	return (struct blob_filesystem *)writer->base.store;
+}
+
+/* Bytes above the reserve that nobody was promised, or -1. */
+static int check_space(struct blob_filesystem *fs, struct err *err)
+{
+	struct statvfs st;
+	int rc;
+	do
+		rc = fstatvfs(fs->objects, &st);
+	while (rc < 0 && errno == EINTR);
+	if (rc < 0)
+		return err_set_errno(err, ERR_IO, "statvfs of the data directory");
+	int64_t available = (int64_t)(st.f_bavail * st.f_frsize) - fs->reserve;
+	if (available <= 0 || available < (int64_t)atomic_load(&fs->pledged))
+		return err_set(err, ERR_DISK_FULL, "not enough free space in the data directory");
+	return 0;
+}
+
+static void pledge_give_back(struct fs_writer *writer, int64_t n)
+{
+	if (n > writer->pledged)
+		n = writer->pledged;
+	if (n == 0)
+		return;
+	writer->pledged -= n;
+	atomic_fetch_sub(&fs_of(writer)->pledged, n);
+}
+
+/* The leaf was empty and old, and the sweep removed it: it is made again. ENOENT says so, or EPERM of ext4's O_TMPFILE. */
+static bool leaf_was_removed(const struct leaf *leaf)
+{
+	struct stat st;
+	return (errno == ENOENT || errno == EPERM) && fstat(leaf->fd, &st) == 0 && st.st_nlink == 0;
+}
+
+/* Takes another leaf in place of one that was removed. */
+static int renew_leaf(struct fs_writer *writer, struct err *err)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	struct leaf *fresh = NULL;
+	fs_leaf_forget(fs, writer->leaf);
+	if (fs_leaf_get(fs, &writer->id, &fresh, err) < 0)
+		return -1;
+	fs_leaf_put(fs, &writer->leaf);
+	writer->leaf = fresh;
+	return 0;
+}
+
+int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
+	      struct blob_writer **out, struct err *err)
+{
+	struct blob_filesystem *fs = (struct blob_filesystem *)store;
+	struct fs_writer *writer = calloc(1, sizeof(*writer));
+	if (!writer)
+		return err_set(err, ERR_NO_MEMORY, "blob writer");
+	writer->base.store = store;
+	writer->id = *id;
+	writer->file.fd = writer->meta.fd = -1;
+	/* Promised first and looked at after, so that two that start at once cannot both have the last bytes. */
+	writer->pledged = size_hint > 0 ? size_hint : 0;
+	atomic_fetch_add(&fs->pledged, writer->pledged);
+	if (check_space(fs, err) < 0 || fs_leaf_get(fs, id, &writer->leaf, err) < 0)
+		goto failed;
+	for (int tries = 0; temp_open(fs, writer->leaf->fd, &writer->file) < 0; tries++) {
+		if (tries >= TRIES || !leaf_was_removed(writer->leaf)) {
+			err_set_errno(err, ERR_IO, "cannot create a file in objects/%s",
+				      writer->leaf->name);
+			goto failed;
+		}
+		if (renew_leaf(writer, err) < 0)
+			goto failed;
+	}
+	*out = &writer->base;
+	return 0;
+failed:
+	fs_discard(&writer->base);
+	return -1;
+}
+
+/*
+ * Starts the write-back of what was just written and waits for what was written long before. sync_file_range() reports an I/O
+ * error once and takes it off the file, so that fsync() would not: its errors are as final as fsync's.
+ */
+static int write_back(struct fs_writer *writer, int64_t end, struct err *err)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	if (end - writer->written_back < WRITEBACK_STEP || !atomic_load(&fs->use_writeback))
+		return 0;
+	int64_t from = writer->written_back;
+	writer->written_back = end;
+	int rc = sync_file_range(writer->file.fd, from, end - from, SYNC_FILE_RANGE_WRITE);
+	if (rc == 0 && from >= WRITEBACK_BEHIND)
+		rc = sync_file_range(writer->file.fd, from - WRITEBACK_BEHIND, end - from,
+				     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+					     SYNC_FILE_RANGE_WAIT_AFTER);
+	if (rc == 0 || errno == EINTR)
+		return 0;
+	if (errno == ESPIPE || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) {
+		atomic_store(&fs->use_writeback, false);
+		return 0;
+	}
+	return err_set_errno(err, ERR_IO, "write-back in objects/%s", writer->leaf->name);
+}
+
+int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *err)
+{
+	struct fs_writer *writer = (struct fs_writer *)base;
+	if (write_all(writer->file.fd, data, n) < 0)
+		return err_set_errno(err, ERR_IO, "write in objects/%s", writer->leaf->name);
+	int64_t end = base->written + (int64_t)n;
+	pledge_give_back(writer, (int64_t)n);
+	if (writer->pledged == 0 && end - writer->space_checked >= SPACE_STEP) {
+		writer->space_checked = end;
+		if (check_space(fs_of(writer), err) < 0)
+			return -1;
+	}
+	return write_back(writer, end, err);
+}
+
+int fs_set_attribute(struct blob_filesystem *fs, int fd, const char *description, size_t n)
+{
+	if (!atomic_load(&fs->use_xattr) || n > 65536) /* XATTR_SIZE_MAX */
+		return 0;
+	int rc;
+	do
+		rc = fsetxattr(fd, BLOB_XATTR, description, n, 0);
+	while (rc < 0 && errno == EINTR);
+	if (rc == 0)
+		return 1;
+	switch (errno) {
+	case EOPNOTSUPP:
+		atomic_store(&fs->use_xattr, false);
+		return 0;
+	case E2BIG: /* larger than any attribute */
+	case ERANGE:
+	case ENOSPC: /* ext4: larger than its one block; or the disk is full, as the file of its own will find out */
+	case EDQUOT:
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+/*
+ * fsync, not fdatasync: ext4's fdatasync waits for the transaction of the last change of size or blocks alone, and with early
+ * write-back (or an empty file) that one may be older than the attribute's. For a new file both cost one journal commit.
+ */
+int fs_seal(struct blob_writer *base, const char *description, size_t n, struct err *err)
+{
+	struct fs_writer *writer = (struct fs_writer *)base;
+	struct blob_filesystem *fs = fs_of(writer);
+	pledge_give_back(writer, writer->pledged);
+	int rc = fs_set_attribute(fs, writer->file.fd, description, n);
+	if (rc < 0)
+		return err_set_errno(err, ERR_IO, "setxattr in objects/%s", writer->leaf->name);
+	if (rc == 0 &&
+	    (temp_open(fs, writer->leaf->fd, &writer->meta) < 0 ||
+	     write_all(writer->meta.fd, description, n) < 0 || fs_fsync(writer->meta.fd) < 0))
+		return err_set_errno(err, ERR_IO, "description in objects/%s", writer->leaf->name);
+	if (fs_fsync(writer->file.fd) < 0)
+		return err_set_errno(err, ERR_IO, "fsync in objects/%s", writer->leaf->name);
+	return 0;
+}
+
+static void take_back(struct fs_writer *writer)
+{
+	char name[META_NAME_LEN + 1];
+	uuid_format(&writer->id, name);
+	unlinkat(writer->leaf->fd, name, 0);
+	if (writer->meta.fd >= 0) {
+		fs_meta_name(&writer->id, name);
+		unlinkat(writer->leaf->fd, name, 0);
+	}
+}
+
+/* One try. The description first, so that there is never a blob without one. -1 with errno, nothing left behind. */
+static int link_once(struct fs_writer *writer)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	char name[UUID_TEXT_LEN + 1], meta[META_NAME_LEN + 1];
+	uuid_format(&writer->id, name);
+	fs_meta_name(&writer->id, meta);
+	if (writer->meta.fd >= 0 && temp_link(fs, &writer->meta, writer->leaf->fd, meta) < 0)
+		return -1;
+	if (temp_link(fs, &writer->file, writer->leaf->fd, name) == 0)
+		return 0;
+	int saved = errno;
+	if (writer->meta.fd >= 0)
+		unlinkat(writer->leaf->fd, meta, 0);
+	errno = saved;
+	return -1;
+}
+
+static int link_writer(struct fs_writer *writer, struct err *err)
+{
+	for (int tries = 0; link_once(writer) < 0; tries++) {
+		if (errno == EINTR && tries < TRIES)
+			continue;
+		if (tries >= TRIES || !leaf_was_removed(writer->leaf))
+			return err_set_errno(err, errno == EEXIST ? ERR_CONFLICT : ERR_IO,
+					     "link in objects/%s", writer->leaf->name);
+		if (renew_leaf(writer, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void link_publication(struct blob_publication *publication)
+{
+	for (size_t k = 0; k < publication->n; k++) {
+		struct fs_writer *writer = (struct fs_writer *)publication->writers[k];
+		writer->synced = false;
+		if (link_writer(writer, &publication->err) == 0)
+			continue;
+		publication->result = -1;
+		while (k-- > 0)
+			take_back((struct fs_writer *)publication->writers[k]);
+		return;
+	}
+}
+
+/* Syncs one writer's leaf and marks everybody who is in it; a failure fails their publications. */
+static void sync_leaf_of(struct blob_filesystem *fs, struct fs_writer *first,
+			 struct blob_publication *publications, size_t n)
+{
+	struct err err;
+	int rc = fs_leaf_sync(fs, first->leaf, &err);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; publications[i].result == 0 && k < publications[i].n; k++) {
+			struct fs_writer *writer = (struct fs_writer *)publications[i].writers[k];
+			if (writer->leaf != first->leaf)
+				continue;
+			writer->synced = true;
+			if (rc < 0) {
+				publications[i].result = -1;
+				publications[i].err = err;
+				for (size_t t = 0; t < publications[i].n; t++)
+					take_back((struct fs_writer *)publications[i].writers[t]);
+			}
+		}
+	}
+}
+
+void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n)
+{
+	struct blob_filesystem *fs = (struct blob_filesystem *)store;
+	for (size_t i = 0; i < n; i++)
+		link_publication(&publications[i]);
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; publications[i].result == 0 && k < publications[i].n; k++) {
+			struct fs_writer *writer = (struct fs_writer *)publications[i].writers[k];
+			if (!writer->synced)
+				sync_leaf_of(fs, writer, publications, n);
+		}
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; publications[i].result == 0 && k < publications[i].n; k++) {
+			fs_discard(publications[i].writers[k]);
+			publications[i].writers[k] = NULL;
+		}
+}
+
+/* Also how a published writer ends: what has a name by now keeps its bytes. */
+void fs_discard(struct blob_writer *base)
+{
+	struct fs_writer *writer = (struct fs_writer *)base;
+	struct blob_filesystem *fs = fs_of(writer);
+	pledge_give_back(writer, writer->pledged);
+	temp_close(fs, &writer->file);
+	temp_close(fs, &writer->meta);
+	fs_leaf_put(fs, &writer->leaf);
+	free(writer);
+}
