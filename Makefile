@@ -135,6 +135,9 @@ $(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags
 
 # --- tests: one program for each tests/unit/test_NAME.c and tests/fuzz/fuzz_NAME.c ---
 
+# What a rule made on the way is kept, for the next build.
+.SECONDARY:
+
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(sort $(wildcard tests/unit/*.c)))
 UNIT_TESTS   := $(UNIT_SOURCES:%.c=$(BUILD)/%)

@@ -224,12 +224,12 @@ static int add_items(const struct config_key *key, struct value *value, const ch
 static int join_items(struct value *value, struct err *err)
 {
 	struct buf joined;
+	size_t n;
 	buf_init(&joined, 64 * 1024);
 	for (int64_t i = 0; i < value->number; i++)
 		buf_printf(&joined, "%s%s", i > 0 ? ", " : "", value->items[i]);
-	buf_puts(&joined, "");
 	free(value->text);
-	value->text = joined.len > 0 ? buf_take(&joined, NULL) : strdup("");
+	value->text = joined.len > 0 ? buf_take(&joined, &n) : strdup("");
 	buf_release(&joined);
 	return value->text != NULL ? 0 : err_set(err, ERR_NO_MEMORY, "configuration");
 }
