@@ -61,23 +61,22 @@ static int check_access(const struct config *config, int sockets, int first, str
 	return 0;
 }
 
-/* Connections that the limit of open files leaves room for. */
+/* Connections that the limit of open files leaves room for: most of them hold no file open at any moment. */
 static unsigned allowed_connections(const struct config *config)
 {
-	enum { OWN_FILES = 128 };
+	enum { OWN_FILES = 128, CONNECTIONS_PER_FILE = 8, CONNECTIONS_MIN = 8 };
 	int64_t wanted = config_number(config, CONFIG_SERVER_MAX_CONNECTIONS);
-	/* A worker may hold a file open, and an upload or download one beside its connection. */
 	int64_t others = OWN_FILES + config_number(config, CONFIG_SERVER_WORKERS) +
 			 2 * config_number(config, CONFIG_DATABASE_CONNECTIONS);
 	int64_t files = supervision_open_files();
-	if (files >= others + 2 * wanted)
+	int64_t allowed = (files - others) * CONNECTIONS_PER_FILE / (CONNECTIONS_PER_FILE + 1);
+	if (allowed >= wanted)
 		return (unsigned)wanted;
-	int64_t allowed = files - others > 16 ? (files - others) / 2 : 8;
-	if (config_source(config, CONFIG_SERVER_MAX_CONNECTIONS) != CONFIG_FROM_DEFAULT)
-		log_event(LOG_LEVEL_WARNING, NULL,
-			  "server.max_connections lowered from %" PRId64 " to %" PRId64
-			  ": the limit of open files is %" PRId64,
-			  wanted, allowed, files);
+	if (allowed < CONNECTIONS_MIN)
+		allowed = CONNECTIONS_MIN;
+	log_event(LOG_LEVEL_WARNING, NULL,
+		  "server.max_connections lowered from %" PRId64 " to %" PRId64 ": the limit of open files is %" PRId64,
+		  wanted, allowed, files);
 	return (unsigned)allowed;
 }
 
