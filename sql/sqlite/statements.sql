@@ -185,7 +185,8 @@ SELECT coalesce(max(seq), 0) FROM file
 -- Where to start: behind the cursor's (value, id) if there is one, else
 --   created asc  (created_low, nil)      desc (created_high, nil)
 --   size    asc  (size_low, nil)         desc (size_high + 1 but at most 2^63-1, nil)
---   name    asc  (null, nil)             desc (null, nil)        nil: 00000000-0000-0000-0000-000000000000
+--   name    asc  (null, nil)             desc (null, last)
+--   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
 --
 -- Two kinds:
 --   files_walk_SOURCE_SORT_DIR   reads ?2 rows of an index in the order asked for. `end` set: go on behind that row with

@@ -1,0 +1,653 @@
+#!/usr/bin/env python3
+"""Measures every list filter with every sort on a large table, on a private PostgreSQL.
+
+    tests/bench/list_latency.py                     ten million rows (about 25 GB of disk, some ten minutes to load)
+    tests/bench/list_latency.py --rows 200000       a quick look
+    tests/bench/list_latency.py --keep DIR          keeps the cluster in DIR, and uses it again the next time
+    tests/bench/list_latency.py --check             no measurement: compares pages with a plain query, PostgreSQL and SQLite
+
+The cluster lives in a temporary directory, listens on a Unix socket there, has PostgreSQL's own default settings, and is
+removed at the end. The rows are made by SQL: types, owners, tags and attributes by zipf-like laws, sizes log-normal by
+type, photographs named after their date (so that name and time go together), a tag that only a few weeks know.
+
+The statements are those of sql/*/statements.sql, chosen as the head of their section "Lists" says; this file is that text in
+Python. It talks to libpq through ctypes and needs nothing but the standard library.
+"""
+import argparse, ctypes, ctypes.util, hashlib, json, os, pathlib, pwd, random, re, shutil, sqlite3, subprocess, sys
+import tempfile, time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NIL = "00000000-0000-0000-0000-000000000000"
+LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+LOW, HIGH = -2**63, 2**63 - 1
+NOW = 1_800_000_000_000
+FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
+
+# What the choice of a way is made by; the same figures as in statements.sql and in the program.
+CAP_NARROW, CAP_WIDE, CAP_SEARCH = 20000, 3000, 15000
+LIST_TIME, SEARCH_TIME = 0.006, 0.040
+
+
+def statements(dialect):
+    """Reads sql/DIALECT/statements.sql: names, fragments, and names made of fragments."""
+    texts, composed, current = {}, {}, None
+    for line in (ROOT / "sql" / dialect / "statements.sql").read_text().splitlines():
+        head = re.match(r"-- (?:name|fragment): (\S+)(?: = (.*))?$", line)
+        if head and head[2]:
+            composed[head[1]], current = head[2].split(), None
+        elif head:
+            current = texts.setdefault(head[1], [])
+        elif not line.startswith("--") and current is not None:
+            current.append(line)
+    texts = {name: "\n".join(lines).strip() for name, lines in texts.items()}
+    for name, parts in composed.items():
+        texts[name] = "\n".join(texts[part] for part in parts)
+    return texts
+
+
+def migrations(dialect):
+    return [path.read_text() for path in sorted((ROOT / "sql" / dialect).glob("[0-9]*.sql"))]
+
+
+def facet(kind, text):
+    return int.from_bytes(hashlib.sha256((kind + text).encode()).digest()[:8], "big", signed=True)
+
+
+# ---- the two databases -------------------------------------------------------------------------------------------
+
+class Postgres:
+    """One connection through libpq, statements prepared at first use, text parameters and results."""
+
+    def __init__(self, conninfo):
+        self.lib = lib = ctypes.CDLL(ctypes.util.find_library("pq") or "libpq.so.5")
+        for name in ("PQconnectdb", "PQprepare", "PQexecPrepared", "PQexec"):
+            getattr(lib, name).restype = ctypes.c_void_p
+        for name in ("PQerrorMessage", "PQresultErrorMessage", "PQgetvalue"):
+            getattr(lib, name).restype = ctypes.c_char_p
+        self.connection = ctypes.c_void_p(lib.PQconnectdb(conninfo.encode()))
+        if lib.PQstatus(self.connection) != 0:
+            raise RuntimeError(lib.PQerrorMessage(self.connection).decode())
+        self.texts, self.prepared = statements("postgres"), set()
+        self.run("session_setup")
+        self.search_index = int(self.run("search_index")[0][0]) if self.has_schema() else 0
+
+    def has_schema(self):
+        return bool(self.script("SELECT 1 WHERE to_regclass('depot_internal.file') IS NOT NULL"))
+
+    def _rows(self, result):
+        lib, result = self.lib, ctypes.c_void_p(result)
+        if lib.PQresultStatus(result) not in (1, 2):
+            raise RuntimeError(lib.PQresultErrorMessage(result).decode())
+        width = lib.PQnfields(result)
+        rows = [[None if lib.PQgetisnull(result, y, x) else lib.PQgetvalue(result, y, x).decode() for x in range(width)]
+                for y in range(lib.PQntuples(result))]
+        lib.PQclear(result)
+        return rows
+
+    def script(self, text):
+        return self._rows(self.lib.PQexec(self.connection, text.encode()))
+
+    def run(self, name, *values):
+        if name not in self.prepared:
+            self._rows(self.lib.PQprepare(self.connection, name.encode(), self.texts[name].encode(), 0, None))
+            self.prepared.add(name)
+        array = (ctypes.c_char_p * max(1, len(values)))(*[None if v is None else str(v).encode() for v in values])
+        return self._rows(self.lib.PQexecPrepared(self.connection, name.encode(), len(values), array, None, None, 0))
+
+
+class Sqlite:
+    def __init__(self, path):
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.texts = statements("sqlite")
+        self.script(self.texts["session_setup"])
+        self.search_index = 3
+
+    def script(self, text):
+        self.connection.executescript(text)
+
+    def run(self, name, *values):
+        return self.connection.execute(self.texts[name], values).fetchall()
+
+
+# ---- the list, as the program does it ------------------------------------------------------------------------------
+
+class Query:
+    def __init__(self, sort="-created", limit=50, **filters):
+        self.descending, self.sort, self.limit = sort[0] == "-", sort.lstrip("-"), limit
+        self.q = self.name = self.type = self.owner = self.sha256 = None
+        self.tags, self.attributes = [], {}
+        self.min_size, self.max_size, self.after, self.before = 0, HIGH, LOW, HIGH
+        self.position = None  # (value, id) of the cursor
+        for key, value in filters.items():
+            assert hasattr(self, key), key
+            setattr(self, key, value)
+
+    def facets(self):
+        """The most telling kind first."""
+        found = [facet("a", f"{path}\0{value}") for path, value in self.attributes.items()]
+        found += [facet("g", tag) for tag in self.tags]
+        if self.owner is not None:
+            found.append(facet("o", self.owner))
+        if self.type is not None:
+            found.append(facet("m", self.type[:-2]) if self.type.endswith("/*") else facet("t", self.type))
+        return found
+
+
+def searchable(level, q):
+    pattern = {0: r"(?!)", 1: r"[A-Za-z0-9]{3}", 2: r"[^\W_]{3}", 3: r"..."}[level]
+    return re.search(pattern, q) is not None
+
+
+class Lister:
+    def __init__(self, store):
+        self.store, self.runs = store, []
+
+    def page(self, query):
+        """(rows, position of the next page or None)"""
+        self.query, self.found, self.runs = query, [], []
+        self.wanted = query.limit + 1
+        self.facets = query.facets()
+        self.start, self.ended = query.position or self.first_position(), False
+        self.began = time.perf_counter()
+        self.choose()
+        rows = self.found[:query.limit]
+        if len(self.found) > query.limit:
+            return rows, self.key(rows[-1])
+        return rows, None if self.ended else self.start
+
+    def first_position(self):
+        query = self.query
+        if query.sort == "created":
+            return (query.before if query.descending else query.after), NIL
+        if query.sort == "size":
+            return (min(query.max_size + 1, HIGH) if query.descending else query.min_size), NIL
+        return None, LAST if query.descending else NIL
+
+    def key(self, row):
+        return (row[1] if self.query.sort == "name" else int(row[{"created": 6, "size": 2}[self.query.sort]])), row[0]
+
+    def run(self, source, budget, one=None):
+        query, by_name = self.query, self.query.sort == "name"
+        name = f"files_{source}_{query.sort}_{'desc' if query.descending else 'asc'}"
+        rows = self.store.run(
+            name, self.wanted - len(self.found), budget, NOW, one, json.dumps(self.facets, separators=(",", ":")),
+            None if by_name else self.start[0], self.start[0] if by_name else None, self.start[1],
+            query.after, query.before, query.min_size, query.max_size, query.name, query.sha256, query.q,
+            query.q if query.q and query.q.isascii() else None)
+        self.runs.append((name, budget))
+        self.found += [row for row in rows if int(row[13])]
+        if rows and int(rows[-1][14]):
+            self.start = self.key(rows[-1])
+        else:
+            self.ended = len(self.found) < self.wanted
+
+    def done(self):
+        return self.ended or len(self.found) >= self.wanted
+
+    def walk(self, budget, then, limit):
+        source = "walk_facet" if self.facets else "walk_all"
+        if self.query.name is not None and self.query.sort == "name":
+            source = "walk_same"
+        self.run(source, budget, self.facets[0] if self.facets else None)
+        while not self.done() and time.perf_counter() - self.began < limit:
+            self.run(source, then, self.facets[0] if self.facets else None)
+
+    def fetch(self, source, one=None):
+        while not self.done():
+            self.run("fetch_" + source, 4 * self.wanted, one)
+
+    def choose(self):
+        query = self.query
+        created = query.sort != "created" and (query.after, query.before) != (LOW, HIGH)
+        size = query.sort != "size" and (query.min_size, query.max_size) != (0, HIGH)
+        same = query.name is not None and query.sort == "name"
+        other = query.q is not None or query.sha256 is not None or created or size or len(self.facets) > 1 \
+            or (query.name is not None and not same)
+        if not other and (not same or not self.facets):
+            budget = self.wanted + 16
+            while not self.done():
+                self.walk(budget, budget, 0)
+                budget *= 4
+            return
+        counts = self.count(created, size)
+        if counts:
+            best = min(counts, key=lambda count: count[0])
+            return self.fetch(best[2], best[3])
+        if query.q is None:
+            return self.walk(2000, 4000, LIST_TIME)
+        self.walk(2000 if self.facets else 10000, 4000, 0)
+        if self.done():
+            return
+        if searchable(self.store.search_index, query.q) and \
+           int(self.store.run("files_probe_search", query.q, CAP_SEARCH + 1)[0][0]) <= CAP_SEARCH:
+            self.runs.append(("files_probe_search", 0))
+            return self.fetch("search")
+        self.walk(4000, 4000, SEARCH_TIME)
+
+    def count(self, created, size):
+        """(count, cap, source, facet) of what is few enough to be fetched."""
+        query, counts = self.query, []
+        after, before = (query.after, query.before) if created else (HIGH, LOW)
+        low, high = (query.min_size, query.max_size) if size else (HIGH, 0)
+        if created or size or query.name is not None or query.sha256 is not None:
+            n = [int(v) for v in self.store.run("files_probe_all", query.name, CAP_NARROW + 1, after, before, low, high,
+                                                query.sha256)[0]]
+            self.runs.append(("files_probe_all", CAP_NARROW))
+            counts += [(n[0], CAP_NARROW, "created", None)] if created else []
+            counts += [(n[1], CAP_NARROW, "size", None)] if size else []
+            counts += [(n[2], CAP_NARROW, "name", None)] if query.name is not None else []
+            counts += [(n[3], CAP_WIDE, "sha256", None)] if query.sha256 is not None else []
+        if self.facets:
+            low, high = (query.min_size, query.max_size) if (query.min_size, query.max_size) != (0, HIGH) else (HIGH, 0)
+            for one, by_time, by_size in self.store.run("files_probe_facets", json.dumps(self.facets), CAP_WIDE + 1,
+                                                        query.after, query.before, low, high):
+                counts.append((int(by_time), CAP_WIDE, "facet", int(one)))
+                if low <= high:
+                    counts.append((int(by_size), CAP_WIDE, "facet_size", int(one)))
+            self.runs.append(("files_probe_facets", CAP_WIDE))
+        return [c for c in counts if c[0] <= c[1]]
+
+
+# ---- the rows --------------------------------------------------------------------------------------------------------
+
+TYPES = [  # type, extension, weight, mean and deviation of ln(size)
+    ("image/jpeg", "jpg", 40, 14.5, 0.7), ("application/pdf", "pdf", 15, 12.5, 1.5), ("image/png", "png", 12, 12.0, 1.6),
+    ("text/plain", "txt", 6, 8.0, 2.0), ("video/mp4", "mp4", 5, 17.5, 1.2),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx", 4, 11.0, 1.2),
+    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx", 3, 11.0, 1.3),
+    ("application/zip", "zip", 3, 15.0, 2.5), ("application/octet-stream", "bin", 3, 13.0, 3.0),
+    ("image/heic", "heic", 2, 14.3, 0.4), ("text/csv", "csv", 1.5, 11.0, 2.5), ("audio/mpeg", "mp3", 1.2, 15.4, 0.6),
+    ("application/json", "json", 1, 8.5, 2.0), ("image/gif", "gif", 0.8, 12.0, 1.5), ("image/webp", "webp", 0.6, 11.5, 1.0),
+    ("text/html", "html", 0.5, 9.5, 1.2), ("text/markdown", "md", 0.5, 8.0, 1.3), ("video/quicktime", "mov", 0.4, 18.0, 1.0),
+    ("application/gzip", "gz", 0.3, 15.5, 2.2), ("video/webm", "webm", 0.3, 16.0, 1.3),
+    ("image/svg+xml", "svg", 0.2, 8.5, 1.2), ("audio/flac", "flac", 0.1, 17.2, 0.4), ("application/x-tar", "tar", 0.08, 17.0, 2.0),
+    ("application/epub+zip", "epub", 0.05, 13.5, 1.0), ("image/tiff", "tif", 0.03, 17.0, 0.8), ("font/woff2", "woff2", 0.02, 10.5, 0.4),
+    ("application/x-7z-compressed", "7z", 0.01, 16.0, 2.0), ("model/stl", "stl", 0.003, 14.0, 1.5)]
+
+PREPARE_ROWS = r"""
+CREATE FUNCTION pg_temp.facet(kind text, a text, b text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+	SELECT ('x' || encode(substr(sha256(convert_to(kind || a, 'UTF8') || coalesce('\x00'::bytea || convert_to(b, 'UTF8'), '')),
+	                             1, 8), 'hex'))::bit(64)::bigint $$;
+CREATE TEMP TABLE kind (i int, type text, ext text, w float8, mu float8, sigma float8);
+INSERT INTO kind VALUES %s;
+CREATE TEMP TABLE pick AS SELECT s AS slot, k.*
+  FROM (SELECT *, sum(w) OVER (ORDER BY i) - w AS lo, sum(w) OVER (ORDER BY i) AS hi, sum(w) OVER () AS total FROM kind) k,
+       LATERAL generate_series(ceil(lo / total * 100000)::int, ceil(hi / total * 100000)::int - 1) s;
+CREATE UNIQUE INDEX ON pick (slot);
+CREATE TEMP TABLE word AS
+SELECT n AS i, (string_to_array('re in vo ce port sum ma ry ne go plan bud get no te con tract of fer draft fin al scan mo del log da ta ar chi ve lis', ' '))[1 + n %% 32]
+            || (string_to_array('a e i o u an er ing ion al um is', ' '))[1 + (n / 32) %% 12]
+            || (string_to_array('bat cor del fim gus hol jax kip lor mun nex pol quo rad sib tev', ' '))[1 + (n / 384) %% 16] AS w
+  FROM generate_series(0, 6143) n;
+CREATE UNIQUE INDEX ON word (i);
+ANALYZE pick; ANALYZE word;
+SELECT setseed(0.42);
+"""
+
+INSERT_ROWS = r"""
+INSERT INTO depot_internal.file (id, created_at, expires_at, size, sha256, visibility, name, name_folded, type, sniffed, owner,
+                                 tags, attributes, facets)
+SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750000000000 END, size,
+       CASE WHEN r5 < 0.01 THEN sha256('') ELSE sha256(h::bytea) END, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
+       name, lower(name), type, CASE WHEN r5 < 0.7 THEN type END, owner, tags, attributes,
+       ARRAY[pg_temp.facet('t', type, NULL), pg_temp.facet('m', split_part(type, '/', 1), NULL), pg_temp.facet('o', owner, NULL)]
+       || ARRAY(SELECT DISTINCT pg_temp.facet('g', t, NULL) FROM unnest(tags) t)
+       || CASE WHEN attributes ? 'project' THEN ARRAY[pg_temp.facet('a', 'project', attributes->>'project')] ELSE '{}' END
+       || CASE WHEN attributes ? 'ticket' THEN ARRAY[pg_temp.facet('a', 'ticket', attributes->>'ticket')] ELSE '{}' END
+       || CASE WHEN attributes ? 'camera'
+               THEN ARRAY[pg_temp.facet('a', 'camera.model', attributes->'camera'->>'model')] ELSE '{}' END
+  FROM (
+	SELECT g.i, ms, (lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id, h, p.type,
+	       least(exp(p.mu + p.sigma * sqrt(-2 * ln(1 - r1)) * cos(2 * pi() * r2)), 5e12)::bigint AS size,
+	       CASE WHEN p.ext IN ('jpg', 'heic', 'mp4', 'mov') AND r3 < 0.7
+	            THEN CASE WHEN p.ext IN ('jpg', 'heic') THEN 'IMG_' ELSE 'VID_' END
+	                 || to_char(to_timestamp(ms / 1000) AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MISS')
+	                 || '.' || CASE WHEN r4 < 0.3 THEN upper(p.ext) ELSE p.ext END
+	            WHEN p.ext = 'png' AND r3 < 0.5
+	            THEN 'Screenshot from ' || to_char(to_timestamp(ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24-MI-SS') || '.png'
+	            WHEN r3 > 0.985 THEN 'unnamed'
+	            WHEN r3 > 0.98 THEN 'Relatório ' || w1.w || ' ÁÉ ' || (r4 * 1000)::int || '.' || p.ext
+	            ELSE initcap(w1.w) || (ARRAY['_', '-', ' '])[1 + floor(r4 * 3)::int] || w2.w
+	                 || CASE WHEN r4 < 0.8 THEN '_' || (r5 * 10000)::int ELSE '' END || '.' || p.ext END AS name,
+	       'user' || floor(2000 * power(r7, 4))::int AS owner,
+	       CASE WHEN r8 < 0.5 THEN '{}' WHEN r8 < 0.65 THEN ARRAY['inbox']
+	            WHEN r8 < 0.67 AND ms BETWEEN 1750000000000 AND 1755000000000 THEN ARRAY['holiday-2025', 'inbox']
+	            ELSE ARRAY['t' || floor(50000 * power(r9, 6))::int, 't' || floor(50000 * power(r10, 4))::int] END AS tags,
+	       CASE WHEN r11 < 0.55 THEN '{}'
+	            WHEN r11 < 0.8 THEN jsonb_build_object('project', 'p' || floor(1000 * power(r9, 5))::int)
+	            WHEN r11 < 0.9 THEN jsonb_build_object('project', 'p' || floor(1000 * power(r9, 5))::int, 'ticket', 'T-' || g.i)
+	            ELSE jsonb_build_object('camera', jsonb_build_object('model', 'M' || floor(100 * power(r10, 3))::int))
+	       END AS attributes, r5, r6
+	  FROM (SELECT i, %(first)s + (i * (%(span)s.0 / %(rows)s))::bigint AS ms, md5(i::text) AS h, random() r1, random() r2,
+	               random() r3, random() r4, random() r5, random() r6, random() r7, random() r8, random() r9, random() r10,
+	               random() r11, floor(random() * 100000)::int AS slot, floor(6144 * power(random(), 2))::int i1,
+	               floor(6144 * power(random(), 3))::int i2
+	          FROM generate_series(1, %(rows)s) i OFFSET 0) g
+	  JOIN pick p ON p.slot = g.slot JOIN word w1 ON w1.i = g.i1 JOIN word w2 ON w2.i = g.i2
+	 ORDER BY g.i) x;
+INSERT INTO depot_internal.file_facet (facet, created_at, size, id, name)
+SELECT x, created_at, size, id, name FROM depot_internal.file, unnest(facets) x;
+"""
+
+
+def say(text):
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def load(store, rows):
+    """Fills an empty schema; the indexes are dropped for it and built again from their own definitions."""
+    store.script("SET client_min_messages = warning")
+    indexes = store.script("""
+        SELECT i.indexrelid::regclass, i.indrelid::regclass, pg_get_indexdef(i.indexrelid), coalesce(c.conname, ''),
+               coalesce(pg_get_constraintdef(c.oid), '')
+          FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.contype = 'p'
+         WHERE i.indrelid IN ('depot_internal.file'::regclass, 'depot_internal.file_facet'::regclass)""")
+    for index, table, _, constraint, _ in indexes:
+        store.script(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}" if constraint else f"DROP INDEX {index}")
+    store.script("SET enable_hashjoin = on; SET enable_seqscan = on; SET synchronous_commit = off")
+    store.script(PREPARE_ROWS % ", ".join(f"({i}, '{t}', '{e}', {w}, {m}, {s})" for i, (t, e, w, m, s) in enumerate(TYPES)))
+    store.script(INSERT_ROWS % {"rows": rows, "first": FIRST, "span": SPAN})
+    say("rows are in; indexes")
+    store.script("SET maintenance_work_mem = '1GB'")
+    for index, table, definition, constraint, text in indexes:
+        store.script(f"ALTER TABLE {table} ADD CONSTRAINT {constraint} {text}" if constraint else definition)
+    store.script("VACUUM ANALYZE depot_internal.file")
+    store.script("VACUUM ANALYZE depot_internal.file_facet")
+    store.script("CHECKPOINT")
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+SORTS = ["-created", "created", "-name", "name", "-size", "size"]
+
+
+def samples(store, rows):
+    """Values to filter by: what random files have."""
+    ids = [store.script(f"SELECT id FROM depot_internal.file WHERE created_at >= {FIRST + random.randrange(SPAN)}"
+                        " ORDER BY created_at, id LIMIT 1") for _ in range(300)]
+    found = [store.run("file_by_id", one[0][0])[0] for one in ids if one]
+    return [row for row in found if row]
+
+
+def cases(files):
+    """(title, function that makes one query's filters)"""
+    pick = lambda: random.choice(files)
+    def tags():
+        while True:
+            tags = json.loads(pick()[10])
+            if tags:
+                return tags
+    def attribute(key, inner=None):
+        while True:
+            value = json.loads(pick()[11]).get(key)
+            if value:
+                return value[inner] if inner else value
+    def word(low, high):
+        while True:
+            name = pick()[1].lower()
+            n = random.randint(low, high)
+            if len(name) >= n:
+                at = random.randrange(len(name) - n + 1)
+                return name[at:at + n]
+    def period(days):
+        after = FIRST + random.randrange(SPAN - days * 86_400_000)
+        return {"after": after, "before": after + days * 86_400_000}
+    return [
+        ("no filter", lambda: {}),
+        ("type", lambda: {"type": pick()[3]}),
+        ("type, any of 28", lambda: {"type": random.choice(TYPES)[0]}),
+        ("type image/*", lambda: {"type": random.choice(("image", "video", "audio", "text", "application", "model")) + "/*"}),
+        ("owner", lambda: {"owner": pick()[8]}),
+        ("tag, common", lambda: {"tags": ["inbox"]}),
+        ("tag, of some weeks", lambda: {"tags": ["holiday-2025"]}),
+        ("tag, of a file", lambda: {"tags": [random.choice(tags())]}),
+        ("tag, any", lambda: {"tags": [f"t{random.randrange(50000)}"]}),
+        ("attr.project", lambda: {"attributes": {"project": attribute("project")}}),
+        ("attr.ticket (unique)", lambda: {"attributes": {"ticket": attribute("ticket")}}),
+        ("attr.camera.model", lambda: {"attributes": {"camera.model": attribute("camera", "model")}}),
+        ("name", lambda: {"name": pick()[1]}),
+        ("name, common", lambda: {"name": "unnamed"}),
+        ("sha256", lambda: {"sha256": pick()[5]}),
+        ("sha256 of the empty file", lambda: {"sha256": hashlib.sha256(b"").hexdigest()}),
+        ("min_size", lambda: {"min_size": int(pick()[2])}),
+        ("max_size", lambda: {"max_size": int(pick()[2])}),
+        ("size, narrow", lambda: (lambda s: {"min_size": s, "max_size": s + s // 100})(int(pick()[2]))),
+        ("size, above 10^k", lambda: {"min_size": 10 ** random.randrange(3, 12)}),
+        ("created_after", lambda: {"after": FIRST + random.randrange(SPAN)}),
+        ("created, a day", lambda: period(1)),
+        ("created, a month", lambda: period(30)),
+        ("created, a year", lambda: period(365)),
+        ("two tags", lambda: {"tags": [random.choice(tags()), random.choice(tags())]}),
+        ("two tags of a file", lambda: {"tags": tags()}),
+        ("type and tag", lambda: {"type": pick()[3], "tags": [random.choice(tags())]}),
+        ("owner and type", lambda: {"owner": pick()[8], "type": pick()[3]}),
+        ("type and min_size", lambda: {"type": pick()[3], "min_size": int(pick()[2])}),
+        ("type and a month", lambda: {"type": pick()[3], **period(30)}),
+        ("tag and a month", lambda: {"tags": [random.choice(tags())], **period(30)}),
+        ("project and owner", lambda: {"attributes": {"project": attribute("project")}, "owner": pick()[8]}),
+        ("size and a month", lambda: {"min_size": int(pick()[2]), **period(30)}),
+        ("q, 1-2 characters", lambda: {"q": word(1, 2)}),
+        ("q, 3-5 characters", lambda: {"q": word(3, 5)}),
+        ("q, 6-12 characters", lambda: {"q": word(6, 12)}),
+        ("q, not there", lambda: {"q": "qz" + word(3, 5) + "xj"}),
+        ("q, accented", lambda: {"q": random.choice(("relatório", "áé", "ório re", "é 12"))}),
+        ("q and type", lambda: {"q": word(3, 8), "type": pick()[3]}),
+    ]
+
+
+def deep(lister, query):
+    """A position somewhere inside the order, as a cursor has it."""
+    store, sort = lister.store, query.sort
+    at = FIRST + random.randrange(SPAN)
+    row = store.script(f"SELECT created_at, size, name, id FROM depot_internal.file WHERE created_at >= {at}"
+                       " ORDER BY created_at, id LIMIT 1")
+    if not row:
+        return None
+    created, size, name, one = row[0]
+    if sort == "created" and not query.after <= int(created) < query.before:
+        return None
+    if sort == "size" and not query.min_size <= int(size) <= query.max_size:
+        return None
+    if sort == "name" and query.name is not None:
+        return None
+    return ({"created": int(created), "size": int(size), "name": name}[sort]), one
+
+
+def percentile(values, p):
+    return sorted(values)[min(len(values) - 1, int(len(values) * p))]
+
+
+def measure(store, rows, requests, only, limit):
+    files = samples(store, rows)
+    lister = Lister(store)
+    random.seed(7)
+    print(f"{'filter':28} {'sort':9} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7} {'rows':>5} {'short':>6}   slowest")
+    worst = {}
+    for title, make in cases(files):
+        if only and not re.search(only, title):
+            continue
+        for sort in SORTS:
+            times, counts, short, slowest = [], [], 0, (0, "")
+            for i in range(requests + 5):
+                query = Query(sort, limit, **make())
+                if i % 2:
+                    query.position = deep(lister, query)
+                began = time.perf_counter()
+                page, cursor = lister.page(query)
+                took = (time.perf_counter() - began) * 1000
+                if i < 5:
+                    continue
+                times.append(took)
+                counts.append(len(page))
+                short += cursor is not None and len(page) < limit
+                slowest = max(slowest, (took, " ".join(name.removeprefix("files_") for name, _ in lister.runs[-3:])))
+            worst.setdefault(title, []).append((percentile(times, 0.5), percentile(times, 0.99)))
+            print(f"{title:28} {sort:9} {percentile(times, 0.5):7.2f} {percentile(times, 0.99):7.2f} {max(times):7.2f}"
+                  f" {sum(counts) / len(counts):5.1f} {100 * short / len(times):5.1f}%   {slowest[1]}", flush=True)
+    print()
+    print(f"| filter | p50 ms | p99 ms (worst of six sorts) |\n|---|---|---|")
+    for title, figures in worst.items():
+        print(f"| {title} | {max(f[0] for f in figures):.1f} | {max(f[1] for f in figures):.1f} |")
+
+
+# ---- what is checked -------------------------------------------------------------------------------------------------
+
+def passes(row, query):
+    size, created, expires = int(row[2]), int(row[6]), row[7]
+    attributes = json.loads(row[11])
+    def leaf(path):
+        value = attributes
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+    return ((expires is None or int(expires) > NOW) and query.min_size <= size <= query.max_size
+            and query.after <= created < query.before and (query.q is None or query.q in row[1].lower())
+            and query.name in (None, row[1]) and query.owner in (None, row[8]) and query.sha256 in (None, row[5])
+            and (query.type is None or row[3] == query.type or query.type[-2:] == "/*" and row[3].startswith(query.type[:-1]))
+            and set(query.tags) <= set(json.loads(row[10])) and all(leaf(p) == v for p, v in query.attributes.items()))
+
+
+def check(store, rows, n):
+    """Walks lists of random filters from end to end and holds them against the same list made in Python."""
+    sort_key = {"created": lambda r: (int(r[6]), r[0]), "size": lambda r: (int(r[2]), r[0]), "name": lambda r: (r[1].encode(), r[0])}
+    made, ways = cases(rows), {}
+    for i in range(n):
+        filters = {}
+        for _, make in random.sample(made, random.choice((1, 1, 2, 3))):
+            filters.update(make())
+        query = Query(random.choice(SORTS), random.choice((1, 3, 50, 1000)), **filters)
+        expected = sorted((r for r in rows if passes(r, query)), key=sort_key[query.sort], reverse=query.descending)
+        if len(expected) // query.limit > 400:
+            query.limit = 50
+        got, lister = [], Lister(store)
+        while True:
+            page, query.position = lister.page(query)
+            got += page
+            for name, _ in lister.runs:
+                ways[name] = ways.get(name, 0) + 1
+            if query.position is None:
+                break
+        if [r[0] for r in got] != [r[0] for r in expected] or [[str(v) for v in r[:9]] for r in got] != [[str(v) for v in r[:9]] for r in expected]:
+            sys.exit(f"{query.__dict__}\ngave {len(got)} rows, not {len(expected)}; by {lister.runs}")
+    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe)_", name) and name not in ways]
+    say(f"{n} lists are right; {len(ways)} ways taken, never: {' '.join(unused) or 'none'}")
+
+
+# ---- the cluster -----------------------------------------------------------------------------------------------------
+
+class Cluster:
+    def __init__(self, binaries, directory):
+        self.binaries, self.directory = pathlib.Path(binaries), pathlib.Path(directory)
+        self.data = self.directory / "data"
+        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+    def command(self, *words):
+        prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        subprocess.run([*prefix, *map(str, words)], check=True, stdout=subprocess.DEVNULL, cwd=self.directory)
+
+    def start(self):
+        fresh = not self.data.exists()
+        if fresh:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                shutil.chown(self.directory, "postgres")
+            self.command(self.binaries / "initdb", "-D", self.data, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
+            with open(self.data / "postgresql.conf", "a") as conf:
+                conf.write(f"listen_addresses = ''\nunix_socket_directories = '{self.directory}'\nmax_wal_size = '4GB'\n"
+                           "wal_compression = on\n")
+        self.command(self.binaries / "pg_ctl", "-D", self.data, "-l", self.directory / "log", "-w", "-t", "300", "start")
+        return fresh
+
+    def stop(self):
+        self.command(self.binaries / "pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop")
+
+    def connect(self, database="postgres"):
+        return Postgres(f"host={self.directory} user={self.user} dbname={database}")
+
+
+def find_binaries():
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
+    return found[-1].parent if found else os.path.dirname(shutil.which("initdb") or sys.exit("no initdb found; --pg-bin"))
+
+
+def schema(store):
+    store.script(store.texts["migrations_prepare"])
+    for text in migrations("postgres"):
+        store.script("BEGIN;" + text + ";COMMIT")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--requests", type=int, default=200, help="for each filter and sort")
+    parser.add_argument("--limit", type=int, default=50, help="rows of a page")
+    parser.add_argument("--only", help="filters whose title matches this regular expression")
+    parser.add_argument("--keep", metavar="DIR", help="directory of a cluster to keep and to use again")
+    parser.add_argument("--pg-bin", default=None)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--lists", type=int, default=2000, help="how many lists --check walks")
+    parser.add_argument("--conninfo", help="measure in a database that is there and filled already")
+    options = parser.parse_args()
+    if options.check and options.rows == 10_000_000:
+        options.rows = 10_000
+    if options.conninfo:
+        return measure(Postgres(options.conninfo), options.rows, options.requests, options.only, options.limit)
+    directory = options.keep or tempfile.mkdtemp(prefix="list-latency-")
+    os.chmod(directory, 0o755) if not options.keep else None
+    cluster = Cluster(options.pg_bin or find_binaries(), directory)
+    cluster.start()
+    try:
+        name = f"rows{options.rows}"
+        admin = cluster.connect()
+        if not admin.script(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+            admin.script("DROP DATABASE IF EXISTS loading")
+            admin.script("CREATE DATABASE loading")
+            store = cluster.connect("loading")
+            schema(store)
+            say(f"making {options.rows} rows")
+            load(store, options.rows)
+            del store.connection
+            store.lib = None
+            admin.script("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'loading'")
+            time.sleep(0.5)
+            admin.script(f"ALTER DATABASE loading RENAME TO {name}")
+        store = cluster.connect(name)
+        if options.check:
+            run_checks(store, options)
+        else:
+            measure(store, options.rows, options.requests, options.only, options.limit)
+    finally:
+        cluster.stop()
+        if not options.keep:
+            shutil.rmtree(directory)
+
+
+def run_checks(store, options):
+    global CAP_NARROW, CAP_WIDE, CAP_SEARCH, LIST_TIME
+    rows, after = [], NIL
+    while True:
+        some = store.run("files_walk", after, 1000)
+        if not some:
+            break
+        rows += some
+        after = some[-1][0]
+    facets = dict(store.script("SELECT id, to_json(facets)::text FROM depot_internal.file"))
+    with tempfile.TemporaryDirectory() as directory:
+        lite = Sqlite(directory + "/metadata.db")
+        lite.script(lite.texts["migrations_prepare"])
+        for text in migrations("sqlite"):
+            lite.script(text)
+        lite.connection.execute("BEGIN")
+        for r in rows:
+            lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
+                     r[9], r[10], r[11], int(r[12]), facets[r[0]])
+        lite.connection.execute("COMMIT")
+        for caps in ((20000, 3000, 15000, 0.006), (300, 30, 200, 0.002)):
+            CAP_NARROW, CAP_WIDE, CAP_SEARCH, LIST_TIME = caps
+            for one in (store, lite):
+                random.seed(11)
+                check(one, rows, options.lists)
+
+
+if __name__ == "__main__":
+    main()
