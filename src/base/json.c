@@ -48,6 +48,11 @@ json_t *json_parse(const char *text, size_t n, struct err *err)
 {
 	if (json_check_depth(text, n, err) < 0)
 		return NULL;
+	/* jansson takes a NUL for the end, and would never see what hides behind. */
+	if (memchr(text, '\0', n) != NULL) {
+		err_set(err, ERR_INVALID, "JSON: line 1: a NUL");
+		return NULL;
+	}
 	json_error_t error;
 	json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (value != NULL)
