@@ -1,11 +1,437 @@
-/* PostgreSQL: not yet. */
-#include "depotd/metadata/driver.h"
+/*
+ * The production store: PostgreSQL by libpq. Here: transactions, and what may be done again when a connection breaks.
+ *
+ * A change is two flights: BEGIN and the commands, then COMMIT. So a server that dies before the COMMIT was sent is a clear
+ * failure, and only the moment of the COMMIT itself can end in ERR_UNKNOWN_OUTCOME. What is idempotent goes in one flight
+ * and is sent again instead. Reads need no transaction.
+ *
+ * A call's time: connect_timeout at most until it has a connection, then statement_timeout, tries and all.
+ * Any thread; no lock but the pool's.
+ */
+#include <stdlib.h>
+#include <string.h>
 
+#include "depotd/base/clock.h"
+#include "postgres_private.h"
+
+enum { TRIES_MAX = 4, CONTROL_STEPS = 2 };
+
+struct postgres_driver {
+	struct driver base;
+	struct driver_config config;
+	char *url; /* config.url */
+	struct pg_pool *pool;
+	struct pg_listener *listener;
+};
+
+struct session {
+	struct pg_connection *connection;
+	const struct statements *statements;
+	int64_t timeout_ms;
+};
+
+/* One call of the driver, over all its tries. */
+struct call {
+	struct postgres_driver *driver;
+	struct command *commands;
+	size_t n;
+	enum run_mode mode;
+	int64_t take_until_ns, deadline_ns;
+	struct pg_step *steps; /* n + CONTROL_STEPS */
+	struct pg_failure failure;
+	bool again;   /* the last try failed in a way that makes another one worth it */
+	bool unknown; /* a COMMIT was sent whose answer never came; stays set over later tries */
+};
+
+static int call_init(struct call *call, struct driver *driver, struct command *commands, size_t n,
+		     enum run_mode mode, struct err *err)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+	int64_t now_ns = clock_monotonic_ns();
+	int64_t connect_ns = d->config.connect_timeout_ms * NS_PER_MS;
+	int64_t statement_ns = d->config.statement_timeout_ms * NS_PER_MS;
+
+	*call = (struct call){.driver = d, .commands = commands, .n = n, .mode = mode};
+	call->take_until_ns = now_ns + (connect_ns > statement_ns ? connect_ns : statement_ns);
+	call->deadline_ns = now_ns + connect_ns + statement_ns;
+	call->steps = calloc(n + CONTROL_STEPS, sizeof(*call->steps));
+	return call->steps ? 0 : err_set(err, ERR_NO_MEMORY, "a call of %zu statements", n);
+}
+
+static void call_release(struct call *call)
+{
+	free(call->steps);
+}
+
+/* The deadline of what is sent now. */
+static int64_t flight_deadline(const struct call *call)
+{
+	int64_t own_ns =
+		clock_monotonic_ns() + call->driver->config.statement_timeout_ms * NS_PER_MS;
+
+	return own_ns < call->deadline_ns ? own_ns : call->deadline_ns;
+}
+
+static int control(struct pg_connection *c, const char *what, int64_t deadline_ns, bool *refused,
+		   struct err *err)
+{
+	struct pg_step step = {.control = what};
+	struct pg_failure failure;
+	int rc = pg_fly(c, &step, 1, deadline_ns, refused, &failure, err);
+
+	pg_steps_clear(&step, 1);
+	return rc;
+}
+
+static void roll_back(struct pg_connection *c, int64_t deadline_ns)
+{
+	struct err ignored;
+	bool refused;
+
+	if (!c->lost)
+		control(c, "ROLLBACK", deadline_ns, &refused, &ignored);
+}
+
+/* COMMIT on its own. A refusal is a clear no; silence is neither. */
+static int commit(struct call *call, struct pg_connection *c, struct err *err)
+{
+	bool refused;
+
+	if (control(c, "COMMIT", flight_deadline(call), &refused, err) == 0)
+		return 0;
+	if (!refused)
+		call->unknown = true;
+	return -1;
+}
+
+/* Puts BEGIN, the commands and COMMIT into call->steps, as far as wanted. The number of steps. */
+static size_t lay_out(struct call *call, bool begin, bool commit_too)
+{
+	size_t at = 0;
+
+	memset(call->steps, 0, (call->n + CONTROL_STEPS) * sizeof(*call->steps));
+	if (begin)
+		call->steps[at++].control = "BEGIN";
+	for (size_t i = 0; i < call->n; i++)
+		call->steps[at++].command = &call->commands[i];
+	if (commit_too)
+		call->steps[at++].control = "COMMIT";
+	return at;
+}
+
+/* A read or an idempotent change: one flight. */
+static int try_one_flight(struct call *call, struct pg_connection *c, struct err *err)
+{
+	bool transaction = call->mode != RUN_READ || call->n > 1;
+	size_t n = lay_out(call, transaction, transaction);
+	int64_t deadline_ns = flight_deadline(call);
+	bool refused;
+	int rc = pg_fly(c, call->steps, n, deadline_ns, &refused, &call->failure, err);
+
+	if (rc < 0 && transaction && call->steps[n - 1].result)
+		rc = 0; /* the connection broke after COMMIT had been answered */
+	if (rc == 0)
+		return 0;
+	call->again = c->lost || call->failure.transient;
+	if (c->lost && !refused && call->mode != RUN_READ)
+		call->unknown = true;
+	if (transaction)
+		roll_back(c, deadline_ns);
+	return -1;
+}
+
+/* A change that must not happen twice: two flights. */
+static int try_two_flights(struct call *call, struct pg_connection *c, struct err *err)
+{
+	size_t n = lay_out(call, true, false);
+	int64_t deadline_ns = flight_deadline(call);
+	bool refused;
+
+	if (pg_fly(c, call->steps, n, deadline_ns, &refused, &call->failure, err) == 0)
+		return commit(call, c, err);
+	call->again = c->lost || call->failure.transient;
+	roll_back(c, deadline_ns);
+	return -1;
+}
+
+static int deliver(struct call *call, struct err *err)
+{
+	for (size_t i = 0; i < call->n + CONTROL_STEPS; i++) {
+		if (call->steps[i].command && pg_deliver(&call->steps[i], err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int try_once(struct call *call, struct err *err)
+{
+	struct pg_connection *c;
+	int rc;
+
+	call->again = false;
+	c = pg_pool_take(call->driver->pool, call->take_until_ns, false, err);
+	if (!c)
+		return -1;
+	rc = call->mode == RUN_WRITE ? try_two_flights(call, c, err) : try_one_flight(call, c, err);
+	if (c->silent)
+		call->again = false; /* its time is used up */
+	pg_pool_give(call->driver->pool, c);
+	if (rc == 0)
+		rc = deliver(call, err);
+	pg_steps_clear(call->steps, call->n + CONTROL_STEPS);
+	return rc;
+}
+
+static bool is_refusal(const struct err *err)
+{
+	return err->kind == ERR_INVALID || err->kind == ERR_CONFLICT;
+}
+
+static int unknown_outcome(struct err *err)
+{
+	struct err cause = *err;
+
+	return err_set(err, ERR_UNKNOWN_OUTCOME, "COMMIT was sent and not answered: %s",
+		       cause.message);
+}
+
+static int run(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
+	       struct err *err)
+{
+	struct call call;
+	int rc = -1;
+
+	if (call_init(&call, driver, commands, n, mode, err) < 0)
+		return -1;
+	for (int tries = 0; tries < TRIES_MAX; tries++) {
+		rc = try_once(&call, err);
+		if (rc == 0 || !call.again || clock_monotonic_ns() >= call.deadline_ns)
+			break;
+		if (call.unknown && mode != RUN_IDEMPOTENT)
+			break;
+	}
+	if (rc < 0 && call.unknown && !is_refusal(err))
+		unknown_outcome(err);
+	call_release(&call);
+	return rc;
+}
+
+/* --- groups: each under a savepoint, a flight each --- */
+
+/* The group of commands[0 … n-1]. -1: the whole transaction failed. */
+static int fly_group(struct call *call, struct pg_connection *c, struct command *commands, size_t n,
+		     struct err *group_err, struct err *err)
+{
+	struct pg_step *steps = call->steps;
+	bool refused;
+	int rc;
+
+	memset(steps, 0, (n + CONTROL_STEPS) * sizeof(*steps));
+	steps[0].control = "SAVEPOINT one";
+	for (size_t i = 0; i < n; i++)
+		steps[i + 1].command = &commands[i];
+	steps[n + 1].control = "RELEASE SAVEPOINT one";
+	err_clear(group_err);
+	rc = pg_fly(c, steps, n + CONTROL_STEPS, flight_deadline(call), &refused, &call->failure,
+		    group_err);
+	pg_steps_clear(steps, n + CONTROL_STEPS);
+	if (rc == 0)
+		return 0;
+	if (!is_refusal(group_err) || c->lost) {
+		*err = *group_err;
+		return -1;
+	}
+	return control(c, "ROLLBACK TO SAVEPOINT one", flight_deadline(call), &refused, err);
+}
+
+static int fly_groups(struct call *call, struct pg_connection *c, struct err *group_errs,
+		      struct err *err)
+{
+	bool refused;
+	int rc = control(c, "BEGIN", flight_deadline(call), &refused, err);
+
+	for (size_t at = 0; at < call->n && rc == 0;) {
+		size_t group = call->commands[at].group, n = 0;
+
+		while (at + n < call->n && call->commands[at + n].group == group)
+			n++;
+		rc = fly_group(call, c, &call->commands[at], n, &group_errs[group], err);
+		at += n;
+	}
+	if (rc == 0)
+		return commit(call, c, err);
+	roll_back(c, flight_deadline(call));
+	return -1;
+}
+
+static int run_groups(struct driver *driver, struct command *commands, size_t n,
+		      struct err *group_errs, size_t groups, struct err *err)
+{
+	struct pg_connection *c;
+	struct call call;
+	int rc = -1;
+
+	if (call_init(&call, driver, commands, n, RUN_IDEMPOTENT, err) < 0)
+		return -1;
+	for (size_t i = 0; i < groups; i++)
+		err_clear(&group_errs[i]);
+	c = pg_pool_take(call.driver->pool, call.take_until_ns, false, err);
+	if (c) {
+		rc = fly_groups(&call, c, group_errs, err);
+		pg_pool_give(call.driver->pool, c);
+	}
+	if (rc < 0 && call.unknown && !is_refusal(err))
+		unknown_outcome(err);
+	call_release(&call);
+	return rc;
+}
+
+/* --- the other slots --- */
+
+static int ping(struct driver *driver, struct err *err)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+	int64_t deadline_ns = clock_monotonic_ns() + d->config.connect_timeout_ms * NS_PER_MS;
+	struct command command = {.statement = statements_find(d->config.statements, "ping")};
+	struct pg_step step = {.command = &command};
+	struct pg_failure failure;
+	struct pg_connection *c;
+	bool refused;
+	int rc;
+
+	if (!command.statement)
+		return err_set(err, ERR_INTERNAL, "no statement ping");
+	c = pg_pool_take(d->pool, deadline_ns, true, err);
+	if (!c)
+		return -1;
+	rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
+	pg_steps_clear(&step, 1);
+	pg_pool_give(d->pool, c);
+	return rc;
+}
+
+static int session_control(struct session *session, enum session_verb verb, struct err *err)
+{
+	static const char *const words[] = {"BEGIN", "COMMIT", "ROLLBACK"};
+	int64_t deadline_ns = clock_monotonic_ns() + session->timeout_ms * NS_PER_MS;
+	bool refused;
+
+	if (session->connection->lost)
+		return err_set(err, ERR_UNAVAILABLE, "PostgreSQL: the connection broke before %s",
+			       words[verb]);
+	if (control(session->connection, words[verb], deadline_ns, &refused, err) == 0)
+		return 0;
+	return verb == SESSION_COMMIT && !refused ? unknown_outcome(err) : -1;
+}
+
+static int session_run(struct session *session, struct command *command, struct err *err)
+{
+	int64_t deadline_ns = clock_monotonic_ns() + session->timeout_ms * NS_PER_MS;
+	struct pg_step step = {.command = command};
+	struct pg_failure failure;
+	bool refused;
+	int rc = pg_fly(session->connection, &step, 1, deadline_ns, &refused, &failure, err);
+
+	if (rc == 0)
+		rc = pg_deliver(&step, err);
+	pg_steps_clear(&step, 1);
+	return rc;
+}
+
+static int session_script(struct session *session, const char *sql, struct err *err)
+{
+	int64_t deadline_ns = clock_monotonic_ns() + session->timeout_ms * NS_PER_MS;
+
+	return pg_script(session->connection, sql, "script", deadline_ns, err);
+}
+
+/* A connection of its own, without the server's limit for statements. The lock goes with it when it is closed. */
+static int exclusive(struct driver *driver, int64_t timeout_ms, exclusive_fn body, void *context,
+		     struct err *err)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+	struct command lock = {.statement =
+				       statements_find(d->config.statements, "migrations_lock")};
+	struct command unlock = {
+		.statement = statements_find(d->config.statements, "migrations_unlock")};
+	struct session session = {NULL, d->config.statements, timeout_ms};
+	struct err ignored;
+	int rc;
+
+	if (!lock.statement || !unlock.statement)
+		return err_set(err, ERR_INTERNAL, "the statements of migrations are missing");
+	if (pg_connect(&d->config, 0, -1, &session.connection, err) < 0)
+		return -1;
+	rc = session_run(&session, &lock, err);
+	if (rc == 0)
+		rc = body(&session, context, err);
+	if (rc == 0) /* else the connection's end does it */
+		session_run(&session, &unlock, &ignored);
+	pg_disconnect(&session.connection);
+	return rc;
+}
+
+static void on_notify(struct driver *driver, notified_fn notified, void *context)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+
+	pg_listener_tell(d->listener, notified, context);
+}
+
+static void close_driver(struct driver *driver)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+
+	pg_listener_free(&d->listener);
+	pg_pool_free(&d->pool);
+	if (d->url)
+		explicit_bzero(d->url, strlen(d->url));
+	free(d->url);
+	free(d);
+}
+
+/* Waits for the first connection, or for the reason why there is none. */
 static int open_driver(const struct driver_config *config, struct driver **out, struct err *err)
 {
-	(void)config, (void)out;
-	return err_set(err, ERR_NOT_IMPLEMENTED, "PostgreSQL: not yet");
+	struct postgres_driver *d = calloc(1, sizeof(*d));
+	struct pg_connection *first;
+	int64_t hosts_max = 16; /* each has its own connect timeout */
+
+	if (!d || !(d->url = strdup(config->url))) {
+		free(d);
+		return err_set(err, ERR_NO_MEMORY, "PostgreSQL driver");
+	}
+	d->base.ops = &driver_postgres;
+	d->config = *config;
+	d->config.url = d->url;
+	if (pg_pool_new(&d->config, &d->pool, err) < 0 ||
+	    pg_listener_new(&d->config, &d->listener, err) < 0)
+		goto fail;
+	first = pg_pool_take(
+		d->pool, clock_monotonic_ns() + hosts_max * config->connect_timeout_ms * NS_PER_MS,
+		false, err);
+	if (!first)
+		goto fail;
+	pg_pool_give(d->pool, first);
+	*out = &d->base;
+	return 0;
+fail:
+	close_driver(&d->base);
+	return -1;
 }
 
 const struct driver_ops driver_postgres = {
-	.kind = "postgresql", .dialect = "postgres", .open = open_driver};
+	.kind = "postgresql",
+	.dialect = "postgres",
+	.json_verbatim = false,
+	.open = open_driver,
+	.close = close_driver,
+	.run = run,
+	.run_groups = run_groups,
+	.ping = ping,
+	.exclusive = exclusive,
+	.session_control = session_control,
+	.session_run = session_run,
+	.session_script = session_script,
+	.on_notify = on_notify,
+};

@@ -1,0 +1,267 @@
+/*
+ * A flight: commands sent together in pipeline mode and their answers read, one round trip for all of them.
+ *
+ * A statement is prepared in the flight that uses it first on its connection. Between flights the connection is out of
+ * pipeline mode and idle. One thread per connection.
+ */
+#include <endian.h>
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "postgres_private.h"
+
+/* Types of pg_type.dat; these numbers never change. */
+enum { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_VOID = 2278 };
+enum { PARAMS_MAX = 32, COLUMNS_MAX = 32, FORMAT_BINARY = 1 };
+
+/* --- sending --- */
+
+struct encoded {
+	Oid types[PARAMS_MAX];
+	const char *values[PARAMS_MAX];
+	int lengths[PARAMS_MAX];
+	int formats[PARAMS_MAX];
+	uint64_t numbers[PARAMS_MAX];
+};
+
+/* Numbers go in binary as bigint; texts in text form, of whatever type the statement casts them to. */
+static void encode(const struct command *command, struct encoded *out)
+{
+	for (size_t i = 0; i < command->param_count; i++) {
+		const struct value *value = &command->params[i];
+		bool number = value->kind == VALUE_INT;
+
+		out->types[i] = number ? OID_INT8 : 0;
+		out->formats[i] = number ? FORMAT_BINARY : 0;
+		out->lengths[i] = (int)sizeof(out->numbers[i]);
+		out->numbers[i] = htobe64((uint64_t)value->number);
+		out->values[i] = value->null ? NULL
+				 : number    ? (const char *)&out->numbers[i]
+					     : value->text;
+	}
+}
+
+static int send_command(struct pg_connection *c, struct pg_step *step, struct err *err)
+{
+	const struct command *command = step->command;
+	const struct statement *statement = command->statement;
+	int n = (int)command->param_count;
+	struct encoded e;
+
+	if (n > PARAMS_MAX)
+		return err_set(err, ERR_INTERNAL, "%s: more than %d parameters", statement->name,
+			       PARAMS_MAX);
+	encode(command, &e);
+	step->prepare = !c->prepared[statement->index];
+	if (step->prepare && !PQsendPrepare(c->conn, statement->name, statement->text, n, e.types))
+		return pg_connection_failed(c, statement->name, err);
+	c->prepared[statement->index] =
+		true; /* for the rest of this flight; taken back if it fails */
+	if (!PQsendQueryPrepared(c->conn, statement->name, n, e.values, e.lengths, e.formats,
+				 FORMAT_BINARY))
+		return pg_connection_failed(c, statement->name, err);
+	return 0;
+}
+
+static int send_step(struct pg_connection *c, struct pg_step *step, struct err *err)
+{
+	if (!step->control)
+		return send_command(c, step, err);
+	if (!PQsendQueryParams(c->conn, step->control, 0, NULL, NULL, NULL, NULL, FORMAT_BINARY))
+		return pg_connection_failed(c, step->control, err);
+	return 0;
+}
+
+/* --- receiving --- */
+
+struct answers {
+	struct pg_connection *c;
+	int64_t deadline_ns;
+	int rc; /* -1: something failed, err has the first */
+	bool refused;
+	struct pg_failure *failure;
+	struct err *err;
+};
+
+/* The next result, or NULL where the connection was lost or none is due. */
+static PGresult *next_result(struct answers *a)
+{
+	struct err *err = a->err, later;
+
+	if (a->rc < 0)
+		err = &later; /* the first failure is the one to tell */
+	while (PQisBusy(a->c->conn)) {
+		if (pg_wait(a->c, a->deadline_ns, -1, err) < 0) {
+			a->rc = -1;
+			return NULL;
+		}
+	}
+	return PQgetResult(a->c->conn);
+}
+
+static void lose(struct answers *a, const char *what)
+{
+	struct err later;
+
+	pg_connection_failed(a->c, what, a->rc < 0 ? &later : a->err);
+	a->rc = -1;
+}
+
+/* One answer and the NULL behind it. The result where it is a success, else NULL. */
+static PGresult *next_answer(struct answers *a, const char *what)
+{
+	PGresult *result = next_result(a), *end;
+	ExecStatusType status = PQresultStatus(result); /* PGRES_FATAL_ERROR for NULL */
+
+	if (!result) {
+		if (!a->c->lost)
+			lose(a, what);
+		return NULL;
+	}
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+		if (a->rc == 0) {
+			a->rc = pg_result_failed(a->c, result, what, a->failure, a->err);
+			a->refused =
+				PQresultErrorField(result, PG_DIAG_SQLSTATE) && !a->failure->fatal;
+		}
+		PQclear(result);
+		result = NULL;
+	}
+	if (PQstatus(a->c->conn) != CONNECTION_OK) {
+		a->c->lost = true;
+		return result; /* an answer is an answer, even if it was the last word */
+	}
+	end = next_result(a);
+	if (end) {
+		PQclear(end);
+		PQclear(result);
+		lose(a, "two answers to one command");
+		return NULL;
+	}
+	return result;
+}
+
+static const char *step_name(const struct pg_step *step)
+{
+	return step->control ? step->control : step->command->statement->name;
+}
+
+static void receive_step(struct answers *a, struct pg_step *step)
+{
+	if (step->prepare) {
+		PGresult *prepared = next_answer(a, step_name(step));
+
+		if (!prepared)
+			a->c->prepared[step->command->statement->index] = false;
+		PQclear(prepared);
+	}
+	if (!a->c->lost)
+		step->result = next_answer(a, step_name(step));
+	/* A COMMIT of a transaction that had failed says ROLLBACK. */
+	if (step->result && step->control && strcmp(step->control, "COMMIT") == 0 &&
+	    strcmp(PQcmdStatus(step->result), "COMMIT") != 0) {
+		a->rc = err_set(a->err, ERR_INTERNAL, "PostgreSQL: COMMIT was answered with %s",
+				PQcmdStatus(step->result));
+		a->refused = true;
+	}
+}
+
+static void receive_sync(struct answers *a)
+{
+	PGresult *result = a->c->lost ? NULL : next_result(a);
+
+	if (PQresultStatus(result) != PGRES_PIPELINE_SYNC && !a->c->lost)
+		lose(a, "sync");
+	PQclear(result);
+	if (!a->c->lost && !PQexitPipelineMode(a->c->conn))
+		lose(a, "sync");
+}
+
+int pg_fly(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
+	   bool *refused, struct pg_failure *failure, struct err *err)
+{
+	struct answers answers = {c, deadline_ns, 0, false, failure, err};
+
+	*refused = false;
+	*failure = (struct pg_failure){0};
+	if (!PQenterPipelineMode(c->conn))
+		return pg_connection_failed(c, "pipeline mode", err);
+	for (size_t i = 0; i < n; i++) {
+		if (send_step(c, &steps[i], err) < 0) {
+			c->lost = true;
+			return -1;
+		}
+	}
+	if (!PQpipelineSync(c->conn))
+		return pg_connection_failed(c, "sync", err);
+	for (size_t i = 0; i < n && !c->lost; i++)
+		receive_step(&answers, &steps[i]);
+	receive_sync(&answers);
+	*refused = answers.refused;
+	return answers.rc;
+}
+
+void pg_steps_clear(struct pg_step *steps, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		PQclear(steps[i].result);
+		steps[i].result = NULL;
+	}
+}
+
+/* --- rows --- */
+
+static int64_t big_endian(const char *data, int length)
+{
+	uint64_t number = length > 0 && ((unsigned char)data[0] & 0x80) ? UINT64_MAX : 0;
+
+	for (int i = 0; i < length && i < 8; i++)
+		number = number << 8 | (unsigned char)data[i];
+	return (int64_t)number;
+}
+
+static struct value column_value(const PGresult *result, int row, int column)
+{
+	struct value out = {.kind = VALUE_TEXT, .null = PQgetisnull(result, row, column) != 0};
+	int length = PQgetlength(result, row, column);
+
+	switch (PQftype(result, column)) {
+	case OID_BOOL:
+		out.kind = VALUE_INT;
+		out.number = length == 1 && PQgetvalue(result, row, column)[0] != 0;
+		break;
+	case OID_INT2:
+	case OID_INT4:
+	case OID_INT8:
+		out.kind = VALUE_INT;
+		out.number = big_endian(PQgetvalue(result, row, column), length);
+		break;
+	case OID_VOID:
+		out.null = true;
+		break;
+	default:
+		out.text = out.null ? NULL : PQgetvalue(result, row, column);
+		out.len = out.null ? 0 : (size_t)length;
+	}
+	return out;
+}
+
+int pg_deliver(struct pg_step *step, struct err *err)
+{
+	struct command *command = step->command;
+	int rows = PQntuples(step->result), columns = PQnfields(step->result);
+	struct value values[COLUMNS_MAX];
+
+	if (columns > COLUMNS_MAX)
+		return err_set(err, ERR_INTERNAL, "%s has more than %d columns",
+			       command->statement->name, COLUMNS_MAX);
+	command->affected = strtoll(PQcmdTuples(step->result), NULL, 10);
+	for (int row = 0; command->row && row < rows; row++) {
+		for (int column = 0; column < columns; column++)
+			values[column] = column_value(step->result, row, column);
+		if (command->row(command->context, values, (size_t)columns, err) < 0)
+			return -1;
+	}
+	return 0;
+}
