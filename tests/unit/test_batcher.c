@@ -15,11 +15,11 @@ enum { BATCHES_MAX = 4096 };
 struct scene {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool held;           /* the callback waits while this is set */
-	unsigned entered;    /* callbacks begun */
+	bool held;        /* the callback waits while this is set */
+	unsigned entered; /* callbacks begun */
 	size_t batches[BATCHES_MAX];
 	size_t batch_count, items;
-	int last;            /* the last number seen, to check the order */
+	int last; /* the last number seen, to check the order */
 	bool out_of_order;
 };
 

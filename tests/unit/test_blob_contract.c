@@ -63,7 +63,8 @@ static int setup(void **state)
 {
 	struct place *place = calloc(1, sizeof(*place));
 	const char *tmp = getenv("TMPDIR");
-	snprintf(place->directory, sizeof(place->directory), "%s/depotd-blob-XXXXXX", tmp ? tmp : "/tmp");
+	snprintf(place->directory, sizeof(place->directory), "%s/depotd-blob-XXXXXX",
+		 tmp ? tmp : "/tmp");
 	if (!mkdtemp(place->directory))
 		return -1;
 	place_open(place);
@@ -118,7 +119,8 @@ static struct uuid stored(struct blob_store *store, const void *data, size_t n,
 	return id;
 }
 
-static void assert_holds(struct blob_store *store, const struct uuid *id, const char *data, size_t n)
+static void assert_holds(struct blob_store *store, const struct uuid *id, const char *data,
+			 size_t n)
 {
 	struct blob_reader *reader = NULL;
 	size_t at = 0, got;
@@ -126,8 +128,8 @@ static void assert_holds(struct blob_store *store, const struct uuid *id, const 
 	assert_int_equal(blob_size(reader), n);
 	char *back = malloc(n + 1);
 	do {
-		assert_int_equal(
-			blob_read(reader, (int64_t)at, back + at, n + 1 - at, &got, &err), 0);
+		assert_int_equal(blob_read(reader, (int64_t)at, back + at, n + 1 - at, &got, &err),
+				 0);
 		at += got;
 	} while (got > 0);
 	assert_int_equal(at, n);
@@ -369,8 +371,8 @@ static void an_unknown_id_is_absent_everywhere(void **state)
 static void descriptions_of_any_size_up_to_the_maximum_are_kept(void **state)
 {
 	struct place *place = *state;
-	static const size_t sizes[] = {1,     255,   3000,  3900, 4000, 4050, 4096,
-				       5000,  65535, 65536, 65537, BLOB_DESCRIPTION_MAX};
+	static const size_t sizes[] = {1,    255,  3000,  3900,  4000,  4050,
+				       4096, 5000, 65535, 65536, 65537, BLOB_DESCRIPTION_MAX};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		char *text = text_of(sizes[i], (char)('a' + i));
 		struct uuid id = stored(place->store, "b", 1, text);

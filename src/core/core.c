@@ -1,0 +1,96 @@
+/*
+ * Making and ending core: the cache, the committer, the health probes, the stores' change notices.
+ *
+ * Thread: core_new() and core_free() on the main thread, while nothing else uses core.
+ */
+#include <stdlib.h>
+
+#include "depotd/base/clock.h"
+#include "depotd/work/batcher.h"
+
+#include "core_private.h"
+
+/* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
+static void on_change(void *context, const struct uuid *id)
+{
+	struct core *core = context;
+	if (id)
+		cache_drop(core->cache, id);
+	else
+		cache_drop_all(core->cache);
+}
+
+static void register_metrics(struct core *core, struct metrics *m)
+{
+	if (!m)
+		return;
+	core->uploads_running =
+		metrics_gauge(m, "depotd_uploads_running", "Uploads under way.", NULL);
+	core->upload_bytes = metrics_counter(m, "depotd_upload_bytes_total",
+					     "Bytes of files taken, finished or not.", NULL);
+	core->uploads_done = metrics_counter(m, "depotd_uploads_total", "Uploads that ended.",
+					     "result=\"stored\"");
+	core->uploads_failed = metrics_counter(m, "depotd_uploads_total", "Uploads that ended.",
+					       "result=\"not stored\"");
+	core->commit_batches =
+		metrics_counter(m, "depotd_commit_batches_total", "Group commits.", NULL);
+	core->commit_requests = metrics_counter(m, "depotd_commit_requests_total",
+						"Requests in group commits.", NULL);
+	core->cache_hits = metrics_counter(m, "depotd_cache_lookups_total",
+					   "Records looked up in memory.", "result=\"hit\"");
+	core->cache_misses = metrics_counter(m, "depotd_cache_lookups_total",
+					     "Records looked up in memory.", "result=\"miss\"");
+	core->swept_expired = metrics_counter(m, "depotd_swept_total", "What sweeps removed.",
+					      "kind=\"expired\"");
+	core->swept_orphans =
+		metrics_counter(m, "depotd_swept_total", "What sweeps removed.", "kind=\"orphan\"");
+	core->swept_temporaries = metrics_counter(m, "depotd_swept_total", "What sweeps removed.",
+						  "kind=\"temporary\"");
+	core->sweep_failures =
+		metrics_counter(m, "depotd_sweep_failures_total", "Sweeps that failed.", NULL);
+}
+
+int core_new(const struct core_config *config, struct metadata *metadata, struct blob_store *blobs,
+	     struct core **out, struct err *err)
+{
+	struct core *core = calloc(1, sizeof(*core));
+	if (!core)
+		return err_set(err, ERR_NO_MEMORY, "core");
+	core->config = *config;
+	core->metadata = metadata;
+	core->blobs = blobs;
+	core->started_ms = clock_wall_ms();
+	atomic_init(&core->stopping, false);
+	pthread_mutex_init(&core->registering, NULL);
+	pthread_mutex_init(&core->sweeping, NULL);
+	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
+		pthread_mutex_init(&core->describing[i], NULL);
+	register_metrics(core, config->metrics);
+	if (cache_new(config->cache_records, config->cache_bytes, &core->cache, err) < 0 ||
+	    health_start(core, err) < 0 || committer_start(core, err) < 0) {
+		core_free(&core);
+		return -1;
+	}
+	metadata_on_change(metadata, on_change, core);
+	*out = core;
+	return 0;
+}
+
+void core_free(struct core **corep)
+{
+	struct core *core = *corep;
+	if (!core)
+		return;
+	atomic_store(&core->stopping, true);
+	sweeper_stop(core);
+	batcher_free(&core->committer);
+	metadata_on_change(core->metadata, NULL, NULL);
+	health_stop(core);
+	cache_free(&core->cache);
+	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
+		pthread_mutex_destroy(&core->describing[i]);
+	pthread_mutex_destroy(&core->sweeping);
+	pthread_mutex_destroy(&core->registering);
+	free(core);
+	*corep = NULL;
+}

@@ -1,0 +1,78 @@
+/*
+ * What the files of core share. Everybody outside sees include/depotd/core alone.
+ *
+ * Lock order: registering before describing before anything inside cache or health; none of them is held while a callback of
+ * another floor runs.
+ */
+#ifndef DEPOTD_CORE_PRIVATE_H
+#define DEPOTD_CORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "depotd/core/core.h"
+#include "depotd/core/files.h"
+#include "depotd/core/maintenance.h"
+#include "depotd/core/upload.h"
+
+#include "cache_private.h"
+
+enum { DESCRIBE_STRIPES = 64 };
+
+struct health;
+struct sweeper;
+
+struct core {
+	struct core_config config;
+	struct metadata *metadata;
+	struct blob_store *blobs;
+	struct cache *cache;
+	struct batcher *committer;
+	struct health *health;
+	struct sweeper *sweeper; /* NULL until core_start_sweeper() */
+	int64_t started_ms;      /* wall clock */
+	atomic_bool stopping;    /* long walks look at it */
+
+	/*
+	 * Held by the committer from giving names to knowing that the rows are there, and by the sweep from asking for rows to
+	 * removing bytes that have none: so the sweep never takes bytes whose row is on its way, whatever the grace.
+	 */
+	pthread_mutex_t registering;
+	pthread_mutex_t sweeping; /* one sweep at a time */
+	/* By id: reading a file's description and replacing it is one step. */
+	pthread_mutex_t describing[DESCRIBE_STRIPES];
+
+	struct metric *uploads_running, *upload_bytes, *uploads_done, *uploads_failed;
+	struct metric *commit_batches, *commit_requests;
+	struct metric *cache_hits, *cache_misses;
+	struct metric *swept_expired, *swept_orphans, *swept_temporaries, *sweep_failures;
+};
+
+int committer_start(struct core *core, struct err *err);
+
+int health_start(struct core *core, struct err *err);
+void health_stop(struct core *core);
+/* A sync or another I/O failed: the data directory is not ready for a while, whatever the probe finds. */
+void health_note_io_failure(struct core *core, const struct err *err);
+
+void sweeper_stop(struct core *core);
+
+/*
+ * Writes a record as its file's description unless a newer one is there (I: the newest revision's description wins, in
+ * whatever order the writers come). 0, also when the bytes are gone; -1.
+ */
+int describe_if_newer(struct core *core, const struct file_record *record, struct err *err);
+
+/* --- maintenance --- */
+
+/* The row of one id, expired or not. 1, 0, -1. */
+int maintenance_row(struct metadata *metadata, const struct uuid *id, struct file_record **out,
+		    struct err *err);
+/* SHA-256 of a stored file and how many bytes it has. 1, 0 absent, -1 (ERR_IO: unreadable). */
+int maintenance_hash(struct blob_store *blobs, const struct uuid *id,
+		     unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
+/* The record as its file describes it. 1 found, 0 none or not a description (err says which), -1. */
+int maintenance_described(struct blob_store *blobs, const struct uuid *id, struct file_record **out,
+			  struct err *err);
+
+#endif

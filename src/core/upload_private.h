@@ -1,0 +1,39 @@
+/* One upload, between upload.c (which takes its bytes) and committer.c (which gives it name and row). */
+#ifndef DEPOTD_CORE_UPLOAD_PRIVATE_H
+#define DEPOTD_CORE_UPLOAD_PRIVATE_H
+
+#include "core_private.h"
+
+#include "depotd/model/media_type.h"
+
+enum upload_state {
+	UPLOAD_RECEIVING, /* bytes come; nothing is durable, a crash leaves nothing */
+	UPLOAD_SEALED, /* all bytes and the description are durable; no name, no row leads to them */
+	UPLOAD_COMMITTING, /* the committer's alone; a name may lead to the bytes (I2) */
+	UPLOAD_REGISTERED, /* the row is committed (I1): it is a file */
+	UPLOAD_FAILED,     /* a step failed; it is only to be aborted */
+	UPLOAD_STATES
+};
+
+struct upload {
+	struct core *core;
+	enum upload_state state;
+	struct uuid id;
+	struct blob_writer *writer; /* NULL once published */
+	struct digest *digest;      /* NULL once sealed */
+	int64_t declared;           /* bytes that the client announced, or -1 */
+	unsigned char expected[2][SHA256_LEN];
+	bool has_expected[2];
+	char *name, *client_type, *owner; /* the last two may be NULL */
+	struct file_record *record;       /* NULL until sealed */
+	uint64_t ticket; /* the cache's, taken by the committer before the row is written */
+	size_t head_len;
+	unsigned char head[MEDIA_TYPE_SNIFF_LEN]; /* the first bytes, for the signature */
+};
+
+/* The one place where a state changes; asserts that the change is legal. */
+void upload_move(struct upload *upload, enum upload_state to);
+/* Frees it with whatever it still holds; unpublished bytes are discarded. */
+void upload_free(struct upload **upload);
+
+#endif
