@@ -129,12 +129,14 @@ static int lock_directory(const char *directory, int *lock, struct err *err)
 	return result;
 }
 
-static int open_blobs(const struct config *config, struct blob_store **out, struct err *err)
+static int open_blobs(const struct config *config, enum stores_lock lock, struct blob_store **out,
+		      struct err *err)
 {
 	struct blob_filesystem_config blobs = {
 		.directory = config_text(config, CONFIG_STORAGE_DATA_DIR),
 		.require_mount = config_on(config, CONFIG_STORAGE_REQUIRE_MOUNT),
 		.reserve = config_number(config, CONFIG_STORAGE_RESERVE),
+		.exclusive = lock == STORES_LOCKED,
 	};
 	return blob_filesystem_open(&blobs, out, err);
 }
@@ -149,7 +151,7 @@ int stores_open(const struct config *config, enum stores_lock lock, struct metri
 
 	buf_init(&url, URL_MAX_BYTES);
 	if (stores_metadata_config(config, metrics, &url, &metadata, err) != 0 ||
-	    open_blobs(config, &stores.blobs, err) != 0)
+	    open_blobs(config, lock, &stores.blobs, err) != 0)
 		goto out;
 	if (lock == STORES_LOCKED &&
 	    lock_directory(config_text(config, CONFIG_STORAGE_DATA_DIR), &stores.lock, err) != 0)
