@@ -1,0 +1,384 @@
+/*
+ * The life of an exchange: from a parsed head through check, body, finish and answer to release. What is to be done is
+ * decided by its state alone, never by how often libmicrohttpd called.
+ *
+ * Threads: exchange_step() and exchange_ended() on the connection's event thread; exchange_visit() on a worker; hand-over is
+ * suspend then submit, hand-back is resume, each as the owner's last statement.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "depotd/base/clock.h"
+#include "depotd/base/log.h"
+#include "http_private.h"
+
+static void exchange_visit(struct task *task);
+
+static struct exchange *exchange_of(struct task *task)
+{
+	return (struct exchange *)(void *)((char *)task - offsetof(struct exchange, task));
+}
+
+/* Keeps why the head was refused; the bytes behind it mean nothing any more. */
+static void exchange_break(struct exchange *x, const struct err *why)
+{
+	x->broken = true;
+	x->head.keep_alive = false;
+	x->head.content_length = 0;
+	x->conn->close = true;
+	x->conn->linger = true;
+	x->head_err = arena_alloc(&x->arena, sizeof(*x->head_err));
+	if (x->head_err != NULL)
+		*x->head_err = *why;
+	account_refusal(x->server, REFUSED_MALFORMED);
+}
+
+struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const struct err *refused)
+{
+	unsigned lines = head_count_lines(data, n);
+	size_t fields = lines * sizeof(struct head_field);
+	struct exchange *x = calloc(1, sizeof(*x) + fields + n + 1);
+	struct err err;
+	if (x == NULL)
+		return NULL;
+	x->pump.kind = PUMP_EXCHANGE;
+	x->conn = c;
+	x->server = c->server;
+	x->task.run = exchange_visit;
+	x->peer = c->peer;
+	memcpy(x->peer_text, c->peer_text, sizeof(x->peer_text));
+	x->started_ns = clock_monotonic_ns();
+	arena_init(&x->arena, HTTP_ARENA_MAX);
+	reply_init(x);
+	struct uuid id = uuid_new();
+	uuid_format(&id, x->request_id);
+	x->bytes = (char *)(x + 1) + fields;
+	memcpy(x->bytes, data, n);
+	if (head_parse(x->bytes, n, (struct head_field *)(x + 1), &x->head, &err) != 0 || refused != NULL)
+		exchange_break(x, refused != NULL ? refused : &err);
+	framing_init(&x->framing, x->head.content_length);
+	atomic_store_explicit(&c->received, 0, memory_order_relaxed);
+	c->served = true;
+	(void)atomic_fetch_add(&x->server->exchanges, 1);
+	return x;
+}
+
+void exchange_free(struct exchange *x)
+{
+	struct http_server *server = x->server;
+	if (x->response != NULL)
+		MHD_destroy_response(x->response);
+	reply_release(x);
+	arena_release(&x->arena);
+	free(x);
+	server_count_down(server, &server->exchanges);
+}
+
+bool exchange_has_more_input(const struct exchange *x)
+{
+	return x->conn->stash.len > 0 || x->conn->kernel_has_more;
+}
+
+/* --- handing over and back --- */
+
+/* False: the server stops, nothing may be suspended any more. */
+static bool exchange_suspend(struct exchange *x, enum exchange_state state)
+{
+	if (!server_may_suspend(x->server))
+		return false;
+	x->state = state;
+	MHD_suspend_connection(x->conn->mhd);
+	return true;
+}
+
+/* Gives the connection back to its event thread, which may free x before this returns. */
+static void exchange_resume(struct exchange *x, enum exchange_state state)
+{
+	struct http_server *server = x->server;
+	struct MHD_Connection *mhd = x->conn->mhd;
+	pump_forget(x);
+	(void)conn_set_lowat(x->conn, 1);
+	conn_set_phase(x->conn, CONN_SEND);
+	x->state = state;
+	MHD_resume_connection(mhd);
+	server_count_down(server, &server->suspended);
+}
+
+void exchange_cancel(struct exchange *x)
+{
+	exchange_resume(x, EXCHANGE_CANCELLED);
+}
+
+void exchange_hand_back(struct exchange *x)
+{
+	struct err err;
+	if (!reply_is_set(x)) {
+		(void)err_set(&err, ERR_INTERNAL, "%s %s was not answered", x->head.method, x->head.target);
+		reply_error(x, &err);
+	}
+	body_abandon(x);
+	if (reply_build(x) != 0)
+		exchange_cancel(x);
+	else
+		exchange_resume(x, EXCHANGE_REPLIED);
+}
+
+/* --- the worker's side --- */
+
+static void exchange_finish(struct exchange *x)
+{
+	conn_set_phase(x->conn, CONN_WORK);
+	x->state = EXCHANGE_WORKING;
+	x->handler->finish(x);
+	int asked = DEFER_ASKED;
+	/* Parked: whoever completes hands back, and from here on x is theirs. */
+	if (atomic_compare_exchange_strong(&x->defer, &asked, DEFER_PARKED))
+		return;
+	exchange_hand_back(x);
+}
+
+void exchange_defer(struct exchange *x)
+{
+	int not_asked = DEFER_NOT;
+	(void)atomic_compare_exchange_strong(&x->defer, &not_asked, DEFER_ASKED);
+}
+
+void exchange_complete(struct exchange *x)
+{
+	if (atomic_exchange(&x->defer, DEFER_COMPLETED) == DEFER_PARKED)
+		exchange_hand_back(x);
+}
+
+static void exchange_visit(struct task *task)
+{
+	struct exchange *x = exchange_of(task);
+	x->admitted = true;
+	switch (body_pull(x)) {
+	case BODY_DONE:
+		exchange_finish(x);
+		return;
+	case BODY_REFUSED:
+		exchange_hand_back(x);
+		return;
+	case BODY_GONE:
+		exchange_cancel(x);
+		return;
+	case BODY_ELSEWHERE:
+		return;
+	}
+}
+
+/* The worker queue is full before anything was done: the client may come again. */
+static void exchange_turn_away(struct exchange *x)
+{
+	struct err err;
+	(void)err_set(&err, ERR_BUSY, "too many requests wait for a worker");
+	account_refusal(x->server, REFUSED_QUEUE);
+	reply_error(x, &err);
+	exchange_hand_back(x);
+}
+
+void exchange_wake(struct exchange *x)
+{
+	struct pool *workers = x->server->config.workers;
+	if (x->admitted) {
+		if (pool_submit_urgent(workers, &x->task) != 0)
+			exchange_cancel(x);
+	} else if (pool_submit(workers, &x->task) != 0) {
+		exchange_turn_away(x);
+	}
+}
+
+/* --- the event thread's side --- */
+
+/* Sets the answer for a request that no handler takes; true when it did. */
+static bool exchange_route(struct exchange *x, struct err *err)
+{
+	if (strcmp(x->target.path, "*") == 0) {
+		reply_status(x, 204);
+		reply_header(x, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+		return true;
+	}
+	switch (router_match(x->server->router, x->head.method, x->target.path, &x->arena, &x->match, err)) {
+	case 1:
+		x->handler = x->match.handler;
+		return false;
+	case 0:
+		(void)err_set(err, ERR_NOT_FOUND, "there is nothing at this path");
+		break;
+	default:
+		if (err->kind != ERR_METHOD)
+			break;
+		if (strcmp(x->head.method, "OPTIONS") == 0)
+			reply_status(x, 204);
+		else
+			reply_error(x, err);
+		reply_header(x, "Allow", x->match.allow);
+		return true;
+	}
+	reply_error(x, err);
+	return true;
+}
+
+/* Whether the request may go to a handler; else the answer is set. */
+static bool exchange_admit(struct exchange *x)
+{
+	struct err err;
+	if (x->broken) {
+		if (x->head_err != NULL)
+			err = *x->head_err;
+		else
+			(void)err_set(&err, ERR_NO_MEMORY, "no memory for an error");
+		reply_error(x, &err);
+		return false;
+	}
+	if (x->conn->excess) {
+		x->conn->close = true;
+		(void)err_set(&err, ERR_BUSY, "too many connections");
+		reply_error(x, &err);
+		return false;
+	}
+	if (target_parse(x->head.target, &x->arena, &x->target, &err) != 0) {
+		reply_error(x, &err);
+		return false;
+	}
+	if (exchange_route(x, &err))
+		return false;
+	if (!x->handler->takes_body && !body_is_empty(x)) {
+		(void)err_set(&err, ERR_TOO_LARGE, "this request takes no body");
+		reply_error(x, &err);
+		return false;
+	}
+	return true;
+}
+
+/* Asks the handler. True: the answer is set. */
+static bool exchange_check(struct exchange *x)
+{
+	if (!exchange_admit(x))
+		return true;
+	x->checked = true;
+	if (x->handler->check != NULL && x->handler->check(x) == HTTP_ANSWERED)
+		return true;
+	if (x->handler->finish != NULL)
+		return false;
+	struct err err;
+	(void)err_set(&err, ERR_INTERNAL, "%s %s has no finish()", x->head.method, x->target.path);
+	reply_error(x, &err);
+	return true;
+}
+
+/*
+ * Hands a request that goes on to the workers, or to the pump when its small body is still under way. x may be another
+ * thread's before this returns.
+ */
+static mhd_result exchange_hand_over(struct exchange *x)
+{
+	if (body_send_continue(x) != 0 || !exchange_suspend(x, EXCHANGE_RECEIVING))
+		return MHD_NO;
+	bool small = x->head.content_length > 0 && x->head.content_length <= HTTP_SMALL_BODY;
+	if (small && !body_is_here(x)) {
+		conn_set_phase(x->conn, CONN_BODY);
+		pump_arm(x);
+	} else if (pool_submit(x->server->config.workers, &x->task) != 0) {
+		exchange_turn_away(x);
+	}
+	return MHD_YES;
+}
+
+static mhd_result exchange_queue(struct exchange *x)
+{
+	struct MHD_Response *response = x->response;
+	x->response = NULL;
+	x->state = EXCHANGE_SENDING;
+	conn_set_phase(x->conn, CONN_SEND);
+	mhd_result queued = MHD_queue_response(x->conn->mhd, (unsigned)x->reply.status, response);
+	MHD_destroy_response(response);
+	return queued;
+}
+
+/*
+ * Answers on the event thread. With bytes of a next request already read, the connection goes once through suspend and resume:
+ * that is what makes libmicrohttpd look at it again although epoll has nothing new to say.
+ */
+static mhd_result exchange_answer_here(struct exchange *x)
+{
+	body_abandon(x);
+	if (reply_build(x) != 0)
+		return MHD_NO;
+	if (!exchange_has_more_input(x))
+		return exchange_queue(x);
+	if (!exchange_suspend(x, EXCHANGE_REPLIED))
+		return MHD_NO;
+	exchange_resume(x, EXCHANGE_REPLIED);
+	return MHD_YES;
+}
+
+mhd_result exchange_step(struct exchange *x)
+{
+	if (!x->announced) { /* an answer to this call would cost the connection: 0.9.75 takes it for a refused body */
+		x->announced = true;
+		return MHD_YES;
+	}
+	switch (x->state) {
+	case EXCHANGE_NEW:
+		if (exchange_check(x))
+			return exchange_answer_here(x);
+		return exchange_hand_over(x);
+	case EXCHANGE_REPLIED:
+		return exchange_queue(x);
+	case EXCHANGE_CANCELLED:
+		return MHD_NO;
+	default:
+		return MHD_YES;
+	}
+}
+
+/* --- the end --- */
+
+static void exchange_release_task(struct task *task)
+{
+	struct exchange *x = exchange_of(task);
+	if (x->handler_state != NULL && x->handler->release != NULL)
+		x->handler->release(x);
+	exchange_free(x);
+}
+
+void exchange_release_later(struct exchange *x)
+{
+	x->task.run = exchange_release_task;
+	if (pool_submit_urgent(x->server->config.workers, &x->task) != 0)
+		exchange_release_task(&x->task);
+}
+
+/* What of the connection outlives the request. */
+static void exchange_leave(struct exchange *x, bool completed)
+{
+	struct conn *c = x->conn;
+	c->x = NULL;
+	if (completed && c->close && c->linger) {
+		c->dead = true;
+		pump_linger(x->server->pump, c->fd);
+	} else if (!framing_done(&x->framing)) {
+		c->skip = completed && !c->close ? malloc(sizeof(*c->skip)) : NULL;
+		if (c->skip != NULL)
+			*c->skip = x->framing;
+		c->skip_left = HTTP_SKIP_MAX;
+		c->dead = c->dead || c->skip == NULL;
+	}
+	c->stash_is_fresh = c->stash.len > 0;
+	conn_set_phase(c, c->skip != NULL ? CONN_HEAD : CONN_IDLE);
+}
+
+void exchange_ended(struct exchange *x, bool completed)
+{
+	account_exchange(x, completed);
+	exchange_leave(x, completed);
+	x->state = EXCHANGE_ENDED;
+	if (x->reply.stream != NULL && !stream_end(x->reply.stream))
+		return;
+	if (x->handler_state != NULL || reply_release_blocks(x))
+		exchange_release_later(x);
+	else
+		exchange_free(x);
+}

@@ -1,0 +1,337 @@
+/*
+ * The gate: libmicrohttpd reads its sockets through us.
+ *
+ * libmicrohttpd 0.9.75 takes what RFC 9112 says to refuse (of 226 malformed requests it accepts 122 and lets 12 hide a second
+ * request), shows the application neither line ends nor chunk framing, reads a body 4 KiB or so at a time and cannot be told
+ * that somebody else has read it. So a request's bytes are taken off the socket here: the head is parsed strictly (head.c), the
+ * exchange is made from it, and libmicrohttpd is given one of a few short, canonical requests without a body instead. It goes on
+ * doing what it does well: accepting, epoll, writing heads and bodies of answers, sendfile, keep-alive. The body is read by
+ * the exchange's owner (body.c), straight into a large buffer.
+ *
+ * The means is this file's recv(): the program's own definition comes before libc's, for shared libraries as for static ones,
+ * so libmicrohttpd calls it. For a socket that is not one of the server's connections it is libc's recv() exactly.
+ * http_server_start() checks that libmicrohttpd really comes through here.
+ *
+ * Threads: a connection's reads come from its event thread alone. The table is written on that thread too, and read by
+ * whoever calls recv() for any socket.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "depotd/base/clock.h"
+#include "http_private.h"
+
+enum {
+	GATE_READ = 16 * 1024, /* of one read for a head: with it comes the whole of a small request */
+	GATE_FDS_MAX = 1 << 20,
+};
+
+static _Atomic(struct conn *) *table; /* by descriptor; made once, never freed */
+static _Atomic size_t table_size;     /* written after table: who sees it sees the table */
+static struct conn refused; /* stands for connections that got no memory */
+
+static void table_make(void)
+{
+	struct rlimit limit;
+	size_t n = GATE_FDS_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < n)
+		n = (size_t)limit.rlim_max;
+	table = calloc(n, sizeof(*table)); /* zero pages: only what is used costs memory */
+	atomic_store_explicit(&table_size, table != NULL ? n : 0, memory_order_release);
+}
+
+int gate_init(struct err *err)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	(void)pthread_once(&once, table_make);
+	return table != NULL ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for the table of connections");
+}
+
+static bool gate_set(int fd, struct conn *c)
+{
+	if (fd < 0 || (size_t)fd >= atomic_load_explicit(&table_size, memory_order_acquire))
+		return false;
+	atomic_store_explicit(&table[fd], c, memory_order_release);
+	return true;
+}
+
+bool gate_open(struct conn *c)
+{
+	return gate_set(c->fd, c);
+}
+
+void gate_refuse(int fd)
+{
+	(void)gate_set(fd, &refused);
+}
+
+void gate_close(int fd)
+{
+	(void)gate_set(fd, NULL);
+}
+
+ssize_t socket_read(int fd, void *data, size_t n)
+{
+	ssize_t got;
+	do {
+		got = recvfrom(fd, data, n, MSG_DONTWAIT, NULL, NULL);
+	} while (got < 0 && errno == EINTR);
+	return got;
+}
+
+void stash_drop(struct stash *s)
+{
+	free(s->data);
+	*s = (struct stash){0};
+}
+
+int stash_put(struct stash *s, const void *data, size_t n)
+{
+	if (n == 0)
+		return 0;
+	if (s->off > 0 && s->off + s->len + n > s->cap) {
+		memmove(s->data, s->data + s->off, s->len);
+		s->off = 0;
+	}
+	if (s->off + s->len + n > s->cap) {
+		size_t cap = s->len + n;
+		char *grown = realloc(s->data, cap);
+		if (grown == NULL)
+			return -1;
+		s->data = grown;
+		s->cap = (uint32_t)cap;
+	}
+	memcpy(s->data + s->off + s->len, data, n);
+	s->len += (uint32_t)n;
+	return 0;
+}
+
+void stash_take(struct stash *s, size_t n)
+{
+	s->off += (uint32_t)n;
+	s->len -= (uint32_t)n;
+	if (s->len == 0)
+		stash_drop(s);
+}
+
+/* "Nothing yet": libmicrohttpd waits for epoll to say that there is more. */
+static ssize_t nothing_yet(void)
+{
+	errno = EAGAIN;
+	return -1;
+}
+
+/* "Ask again": libmicrohttpd keeps the connection marked as readable and asks at the next turn. */
+static ssize_t ask_again(void)
+{
+	errno = EINTR;
+	return -1;
+}
+
+/*
+ * The request that libmicrohttpd sees: it has to know whether the answer has a body, which version to speak and whether the
+ * client stays. All else is ours.
+ */
+static ssize_t give_canonical(const struct head *head, char *out, size_t n)
+{
+	int len = snprintf(out, n, "%s / HTTP/1.%u\r\nHost:a\r\n%s\r\n", head->is_head ? "HEAD" : "GET", head->minor,
+			   !head->keep_alive ? "Connection:close\r\n"
+			   : head->minor == 0 ? "Connection:keep-alive\r\n"
+					      : "");
+	return len > 0 && (size_t)len < n ? len : 0;
+}
+
+/* A head is complete, or can never be: makes the exchange of it. */
+static ssize_t give_request(struct conn *c, const char *data, size_t n, const struct err *refusal, char *out,
+			    size_t max)
+{
+	c->scanned = 0;
+	c->crlf_skipped = false;
+	c->x = exchange_new(c, data, n, refusal);
+	if (c->x == NULL) {
+		c->dead = true;
+		return 0;
+	}
+	conn_set_phase(c, CONN_WORK);
+	return give_canonical(&c->x->head, out, max);
+}
+
+/* Why the head under way will never do, or 0 when it still may. */
+static int check_incomplete(const struct conn *c, const char *data, size_t n, struct err *err)
+{
+	if (head_check_partial(data, n, err) != 0)
+		return -1;
+	if (n < c->server->config.header_bytes)
+		return 0;
+	if (memchr(data, '\n', n) == NULL)
+		return err_set(err, ERR_URI_TOO_LONG, "the request line is longer than %zu bytes", n);
+	return err_set(err, ERR_HEADERS_TOO_LARGE, "the request's head is longer than %zu bytes",
+		       c->server->config.header_bytes);
+}
+
+/*
+ * Looks for a head at the start of data. Returns its length, 0 while it is not complete; -1 when it will never be one, and then
+ * err says why. *skip: bytes of an empty line before it, which are no part of it.
+ */
+static ssize_t find_head(struct conn *c, const char *data, size_t n, size_t *skip, struct err *err)
+{
+	*skip = 0;
+	if (!c->crlf_skipped && head_leading_crlf(data, n) > 0) {
+		*skip = head_leading_crlf(data, n);
+		c->crlf_skipped = true;
+		c->scanned = 0;
+	}
+	size_t end = head_end(data + *skip, n - *skip, &c->scanned);
+	if (end > c->server->config.header_bytes)
+		return err_set(err, ERR_HEADERS_TOO_LARGE, "the request's head is longer than %zu bytes",
+			       c->server->config.header_bytes);
+	if (end > 0)
+		return (ssize_t)end;
+	return check_incomplete(c, data + *skip, n - *skip, err);
+}
+
+/* Tries to make a request of what is in the stash. 0: more bytes are needed. */
+static ssize_t try_stash(struct conn *c, char *out, size_t max)
+{
+	struct stash *s = &c->stash;
+	struct err err;
+	size_t skip;
+	c->stash_is_fresh = false;
+	ssize_t end = find_head(c, s->data + s->off, s->len, &skip, &err);
+	if (skip > 0)
+		stash_take(s, skip);
+	if (end == 0)
+		return 0;
+	/* The stash may go with the head: the exchange has a copy by then. */
+	size_t n = end > 0 ? (size_t)end : s->len;
+	ssize_t given = give_request(c, s->data + s->off, n, end < 0 ? &err : NULL, out, max);
+	stash_take(s, n);
+	c->stash_is_fresh = s->len > 0;
+	return given > 0 ? given : -1;
+}
+
+/* The same with bytes that were just read, while the stash is empty. The rest goes into the stash. */
+static ssize_t try_fresh(struct conn *c, const char *data, size_t n, char *out, size_t max)
+{
+	struct err err;
+	size_t skip, used = 0;
+	ssize_t given = 0;
+	ssize_t end = find_head(c, data, n, &skip, &err);
+	if (end != 0) {
+		used = end > 0 ? (size_t)end : n - skip;
+		given = give_request(c, data + skip, used, end < 0 ? &err : NULL, out, max);
+		if (given <= 0)
+			return -1;
+	}
+	if (stash_put(&c->stash, data + skip + used, n - skip - used) != 0)
+		return -1;
+	c->stash_is_fresh = end != 0 && c->stash.len > 0;
+	return given;
+}
+
+/* Reads until a head is complete. Event thread. */
+static ssize_t gate_head(struct conn *c, char *out, size_t max)
+{
+	static _Thread_local char scratch[GATE_READ];
+	for (;;) {
+		ssize_t given = c->stash.len > 0 && c->stash_is_fresh ? try_stash(c, out, max) : 0;
+		if (given > 0)
+			return given;
+		if (given < 0)
+			break;
+		ssize_t got = socket_read(c->fd, scratch, sizeof(scratch));
+		if (got <= 0) {
+			if (c->stash.len > 0 && atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE)
+				conn_set_phase(c, CONN_HEAD);
+			c->kernel_has_more = false;
+			return got;
+		}
+		c->kernel_has_more = (size_t)got == sizeof(scratch);
+		if (c->stash.len > 0) {
+			if (stash_put(&c->stash, scratch, (size_t)got) != 0)
+				break;
+			c->stash_is_fresh = true;
+			continue;
+		}
+		given = try_fresh(c, scratch, (size_t)got, out, max);
+		if (given > 0)
+			return given;
+		if (given < 0)
+			break;
+	}
+	c->dead = true;
+	return 0;
+}
+
+/* Passes over n bytes of the refused body in data: how many belong to it. */
+static size_t skip_bytes(struct conn *c, const char *data, size_t n)
+{
+	size_t at = 0, body;
+	struct err err;
+	while (at < n) {
+		size_t step = framing_step(c->skip, data + at, n - at, &body, &err);
+		if (step == 0)
+			break;
+		at += step;
+	}
+	c->skip_left -= at < c->skip_left ? at : c->skip_left;
+	return at;
+}
+
+/* Passes over the rest of a body that was refused. 1: the next head may come; else what recv() returns. */
+static ssize_t gate_skip(struct conn *c)
+{
+	static _Thread_local char scratch[GATE_READ];
+	while (!framing_done(c->skip)) {
+		if (c->skip_left == 0 || c->skip->state == FRAMING_BROKEN)
+			return 0;
+		if (c->stash.len > 0) {
+			size_t used = skip_bytes(c, c->stash.data + c->stash.off, c->stash.len);
+			stash_take(&c->stash, used);
+			continue;
+		}
+		ssize_t got = socket_read(c->fd, scratch, sizeof(scratch));
+		if (got <= 0)
+			return got;
+		size_t used = skip_bytes(c, scratch, (size_t)got);
+		if (stash_put(&c->stash, scratch + used, (size_t)got - used) != 0)
+			return 0;
+	}
+	free(c->skip);
+	c->skip = NULL;
+	c->stash_is_fresh = c->stash.len > 0;
+	c->kernel_has_more = true;
+	conn_set_phase(c, CONN_IDLE);
+	return 1;
+}
+
+/* What libmicrohttpd reads from a connection. */
+static ssize_t gate_recv(struct conn *c, char *out, size_t max)
+{
+	if (c == &refused || c->dead)
+		return 0;
+	if (c->x != NULL) /* it asks at every resume; the socket is not its business before the answer is out */
+		return exchange_has_more_input(c->x) ? ask_again() : nothing_yet();
+	if (c->skip != NULL) {
+		ssize_t skipped = gate_skip(c);
+		if (skipped != 1) {
+			c->dead = skipped == 0;
+			return skipped;
+		}
+	}
+	return gate_head(c, out, max);
+}
+
+/* libc's prototype, and for every socket but the server's connections its meaning too. */
+ssize_t recv(int fd, void *data, size_t n, int flags)
+{
+	if (fd >= 0 && (size_t)fd < atomic_load_explicit(&table_size, memory_order_acquire)) {
+		struct conn *c = atomic_load_explicit(&table[fd], memory_order_acquire);
+		if (c != NULL)
+			return gate_recv(c, data, n);
+	}
+	return recvfrom(fd, data, n, flags, NULL, NULL);
+}
