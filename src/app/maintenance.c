@@ -121,6 +121,7 @@ int migrate_run(struct invocation *invocation)
 	supervision_prepare();
 	buf_init(&url, 64 * 1024);
 	if (stores_metadata_config(invocation->config, NULL, &url, &config, &err) != 0 ||
+	    stores_make_directory(invocation->config, &err) != 0 ||
 	    metadata_migrate(&config, &from, &to, &err) != 0)
 		app_complain("%s", err.message);
 	else

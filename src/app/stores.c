@@ -141,6 +141,17 @@ static int open_blobs(const struct config *config, enum stores_lock lock, struct
 	return blob_filesystem_open(&blobs, out, err);
 }
 
+int stores_make_directory(const struct config *config, struct err *err)
+{
+	struct blob_store *blobs = NULL;
+	if (config_text(config, CONFIG_DATABASE_URL)[0] != '\0')
+		return 0;
+	if (open_blobs(config, &blobs, err) != 0)
+		return -1;
+	blob_close(&blobs);
+	return 0;
+}
+
 int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics, struct stores *out,
 		struct err *err)
 {

@@ -126,10 +126,10 @@ class DepotdServer:
         self._lines = []
         self._changed = threading.Condition()
         self._ended = False
-        self.process = subprocess.Popen(self.command_line("serve"), env=clean_environment(self.environment),
-                                        cwd=self.directory, stdin=subprocess.DEVNULL,
-                                        stdout=open(os.path.join(self.directory, "stdout"), "ab"),
-                                        stderr=subprocess.PIPE, pass_fds=self.pass_fds)
+        with open(os.path.join(self.directory, "stdout"), "ab") as stdout:
+            self.process = subprocess.Popen(self.command_line("serve"), env=clean_environment(self.environment),
+                                            cwd=self.directory, stdin=subprocess.DEVNULL, stdout=stdout,
+                                            stderr=subprocess.PIPE, pass_fds=self.pass_fds)
         self._reader = threading.Thread(target=self._read_stderr, args=(self.process.stderr,), daemon=True)
         self._reader.start()
         if self.wait_ready:
