@@ -53,12 +53,6 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false)
 
--- Once on every new connection, after session_setup. $1 the server's own limit for a statement in milliseconds (text; 0: none)
--- The second setting gives back the locks of a program that stands still in the middle of a transaction.
--- name: session_limits
-SELECT set_config('statement_timeout', $1::text, false),
-       set_config('idle_in_transaction_session_timeout', '60000', false)
-
 -- name: ping
 SELECT 1
 
@@ -113,15 +107,17 @@ VALUES ($1::bigint, $2::text, $3::text, $4::bigint)
 -- name: file_insert
 WITH f AS (
 	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
-	                                 visibility, tags, attributes, revision, facets)
+	                                 visibility, tags, attributes, revision, facets, facet_bits)
 	VALUES ($1::uuid, $2::bigint, $3::text, $4::text, $5::bigint, $6::text, $7::text, decode($8::text, 'hex'),
 	        $9::bigint, $10::text, $11::text, ARRAY(SELECT json_array_elements_text($12::json)), $13::jsonb,
-	        $14::bigint, translate($15::text, '[]', '{}')::bigint[])
+	        $14::bigint, translate($15::text, '[]', '{}')::bigint[],
+	        (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+	           FROM unnest(translate($15::text, '[]', '{}')::bigint[]) x))
 	ON CONFLICT (id) DO NOTHING
-	RETURNING id, created_at, size, name, facets
+	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
-	INSERT INTO depot_internal.file_facet (facet, created_at, size, id, name)
-	SELECT x.facet, f.created_at, f.size, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
 	ON CONFLICT DO NOTHING
 )
 SELECT 1 FROM f
@@ -131,13 +127,16 @@ SELECT 1 FROM f
 -- The file row as it is now (revision $2 + 1); no row: absent, or at another revision.
 -- name: file_update
 WITH old AS MATERIALIZED (
-	SELECT id, created_at, name, facets FROM depot_internal.file
+	SELECT id, created_at, name, facets, facet_bits FROM depot_internal.file
 	 WHERE id = $1::uuid AND revision = $2::bigint FOR UPDATE
 ), f AS (
 	UPDATE depot_internal.file u
 	   SET name = $3::text, name_folded = $4::text, expires_at = $5::bigint, visibility = $6::text,
 	       tags = ARRAY(SELECT json_array_elements_text($7::json)), attributes = $8::jsonb,
-	       facets = translate($9::text, '[]', '{}')::bigint[], revision = u.revision + 1
+	       facets = translate($9::text, '[]', '{}')::bigint[],
+	       facet_bits = (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+	                       FROM unnest(translate($9::text, '[]', '{}')::bigint[]) x),
+	       revision = u.revision + 1
 	  FROM old WHERE u.id = old.id
 	RETURNING u.*
 ), gone AS (
@@ -145,14 +144,14 @@ WITH old AS MATERIALIZED (
 	 USING old, f, unnest(old.facets) AS x(facet)
 	 WHERE k.facet = x.facet AND k.created_at = old.created_at AND k.id = old.id
 	   AND x.facet <> ALL (f.facets)
-), renamed AS (
-	UPDATE depot_internal.file_facet k SET name = f.name
+), kept AS (
+	UPDATE depot_internal.file_facet k SET name = f.name, facet_bits = f.facet_bits
 	  FROM old, f, unnest(old.facets) AS x(facet)
 	 WHERE k.facet = x.facet AND k.created_at = old.created_at AND k.id = old.id
-	   AND x.facet = ANY (f.facets) AND old.name <> f.name
+	   AND x.facet = ANY (f.facets) AND (old.name, old.facet_bits) <> (f.name, f.facet_bits)
 ), fresh AS (
-	INSERT INTO depot_internal.file_facet (facet, created_at, size, id, name)
-	SELECT x.facet, f.created_at, f.size, f.id, f.name FROM old, f, unnest(f.facets) AS x(facet)
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM old, f, unnest(f.facets) AS x(facet)
 	 WHERE x.facet <> ALL (old.facets)
 	ON CONFLICT DO NOTHING
 )
@@ -186,8 +185,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
   FROM f
 
--- Tells the other nodes, when the transaction commits, to forget these ids. $1 the node that changed them (a uuid of the
--- process, so that it can ignore its own words), a blank, ids joined by commas, at most 200.
+-- Tells the other nodes, when the transaction commits, to forget these ids. $1 ids joined by commas, at most 200.
 -- name: notify
 SELECT pg_notify('depot_files', $1::text)
 
@@ -329,114 +327,114 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
 
 -- fragment: walk_all_created_asc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
 		 ORDER BY k.created_at, k.id LIMIT $2::bigint
 
 -- fragment: walk_all_created_desc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
 		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_all_name_asc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
 		 ORDER BY k.name, k.id LIMIT $2::bigint
 
 -- fragment: walk_all_name_desc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
 		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_all_size_asc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
 		 ORDER BY k.size, k.id LIMIT $2::bigint
 
 -- fragment: walk_all_size_desc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
 		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_facet_created_asc
-		SELECT k.created_at, k.id, k.size, NULL::text AS name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
 		 ORDER BY k.created_at, k.id LIMIT $2::bigint
 
 -- fragment: walk_facet_created_desc
-		SELECT k.created_at, k.id, k.size, NULL::text AS name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
 		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_facet_name_asc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
 		 ORDER BY k.name, k.id LIMIT $2::bigint
 
 -- fragment: walk_facet_name_desc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
 		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_facet_size_asc
-		SELECT k.created_at, k.id, k.size, NULL::text AS name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
 		 ORDER BY k.size, k.id LIMIT $2::bigint
 
 -- fragment: walk_facet_size_desc
-		SELECT k.created_at, k.id, k.size, NULL::text AS name FROM depot_internal.file_facet k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
 		 WHERE k.facet = $4::bigint AND (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
 		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: walk_same_asc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE k.name = $13::text AND k.id > $8::uuid
 		 ORDER BY k.name, k.id LIMIT $2::bigint
 
 -- fragment: walk_same_desc
-		SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 		 WHERE k.name = $13::text AND k.id < $8::uuid
 		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: fetch_created
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 			 WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint
 			OFFSET 0) k
 
 -- fragment: fetch_size
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 			 WHERE k.size BETWEEN $11::bigint AND $12::bigint
 			OFFSET 0) k
 
 -- fragment: fetch_name
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 			 WHERE k.name = $13::text
 			OFFSET 0) k
 
 -- fragment: fetch_sha256
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 			 WHERE k.sha256 = decode($14::text, 'hex')
 			OFFSET 0) k
 
 -- fragment: fetch_search
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
 			 WHERE k.name_folded LIKE '%' || replace(replace(replace($15::text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
 			OFFSET 0) k
 
 -- fragment: fetch_facet
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file_facet k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 			 WHERE k.facet = $4::bigint AND k.created_at >= $9::bigint AND k.created_at < $10::bigint
 			OFFSET 0) k
 
 -- fragment: fetch_facet_size
 		SELECT * FROM (
-			SELECT k.created_at, k.id, k.size, k.name FROM depot_internal.file_facet k
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 			 WHERE k.facet = $4::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
 			OFFSET 0) k
 
@@ -465,8 +463,11 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: list_check
-	) k) c
+	) k) c CROSS JOIN (
+		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0) AS mask
+		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) m
 	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
+	   AND c.facet_bits & m.mask = m.mask
 	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
 	    OR c.n = $2
        ) w

@@ -286,16 +286,11 @@ SELECT setseed(0.42);
 
 INSERT_ROWS = r"""
 INSERT INTO depot_internal.file (id, created_at, expires_at, size, sha256, visibility, name, name_folded, type, sniffed, owner,
-                                 tags, attributes, facets)
+                                 tags, attributes, facets, facet_bits)
 SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750000000000 END, size,
        CASE WHEN r5 < 0.01 THEN sha256('') ELSE sha256(h::bytea) END, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
        name, lower(name), type, CASE WHEN r5 < 0.7 THEN type END, owner, tags, attributes,
-       ARRAY[pg_temp.facet('t', type, NULL), pg_temp.facet('m', split_part(type, '/', 1), NULL), pg_temp.facet('o', owner, NULL)]
-       || ARRAY(SELECT DISTINCT pg_temp.facet('g', t, NULL) FROM unnest(tags) t)
-       || CASE WHEN attributes ? 'project' THEN ARRAY[pg_temp.facet('a', 'project', attributes->>'project')] ELSE '{}' END
-       || CASE WHEN attributes ? 'ticket' THEN ARRAY[pg_temp.facet('a', 'ticket', attributes->>'ticket')] ELSE '{}' END
-       || CASE WHEN attributes ? 'camera'
-               THEN ARRAY[pg_temp.facet('a', 'camera.model', attributes->'camera'->>'model')] ELSE '{}' END
+       facets, (SELECT bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int) FROM unnest(facets) x)
   FROM (
 	SELECT g.i, ms, (lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id, h, p.type,
 	       least(exp(p.mu + p.sigma * sqrt(-2 * ln(1 - r1)) * cos(2 * pi() * r2)), 5e12)::bigint AS size,
@@ -324,9 +319,15 @@ SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750
 	               floor(6144 * power(random(), 3))::int i2
 	          FROM generate_series(1, %(rows)s) i OFFSET 0) g
 	  JOIN pick p ON p.slot = g.slot JOIN word w1 ON w1.i = g.i1 JOIN word w2 ON w2.i = g.i2
-	 ORDER BY g.i) x;
-INSERT INTO depot_internal.file_facet (facet, created_at, size, id, name)
-SELECT x, created_at, size, id, name FROM depot_internal.file, unnest(facets) x;
+	 ORDER BY g.i) x,
+  LATERAL (SELECT ARRAY[pg_temp.facet('t', type, NULL), pg_temp.facet('m', split_part(type, '/', 1), NULL), pg_temp.facet('o', owner, NULL)]
+               || ARRAY(SELECT DISTINCT pg_temp.facet('g', t, NULL) FROM unnest(tags) t)
+               || CASE WHEN attributes ? 'project' THEN ARRAY[pg_temp.facet('a', 'project', attributes->>'project')] ELSE '{}' END
+               || CASE WHEN attributes ? 'ticket' THEN ARRAY[pg_temp.facet('a', 'ticket', attributes->>'ticket')] ELSE '{}' END
+               || CASE WHEN attributes ? 'camera'
+               THEN ARRAY[pg_temp.facet('a', 'camera.model', attributes->'camera'->>'model')] ELSE '{}' END AS facets) y;
+INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+SELECT x, created_at, size, facet_bits, id, name FROM depot_internal.file, unnest(facets) x;
 """
 
 
@@ -553,8 +554,8 @@ class Cluster:
                 shutil.chown(self.directory, "postgres")
             self.command(self.binaries / "initdb", "-D", self.data, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
             with open(self.data / "postgresql.conf", "a") as conf:
-                conf.write(f"listen_addresses = ''\nunix_socket_directories = '{self.directory}'\nmax_wal_size = '4GB'\n"
-                           "wal_compression = on\n")
+                conf.write(f"listen_addresses = ''\nunix_socket_directories = '{self.directory}'\n"
+                           "fsync = off\nwal_level = minimal\nmax_wal_senders = 0\nmax_wal_size = '4GB'\n")  # for loading
         self.command(self.binaries / "pg_ctl", "-D", self.data, "-l", self.directory / "log", "-w", "-t", "300", "start")
         return fresh
 
