@@ -53,7 +53,8 @@ static int copy_intent(struct upload *upload, const struct upload_intent *intent
 		buf_release(&name);
 		return -1;
 	}
-	upload->name = buf_take(&name, NULL);
+	size_t name_len;
+	upload->name = buf_take(&name, &name_len);
 	upload->client_type = intent->client_type ? strdup(intent->client_type) : NULL;
 	upload->owner = intent->owner ? strdup(intent->owner) : NULL;
 	upload->declared = intent->size;

@@ -1,0 +1,222 @@
+/*
+ * A metadata store in memory that fails when it is told to, in place of the real one: it defines what metadata/store.h declares, so
+ * the linker takes nothing of the real one. For tests of what core does when a database misbehaves. Included by one file of a test.
+ */
+#ifndef DEPOTD_TESTS_STUB_METADATA_H
+#define DEPOTD_TESTS_STUB_METADATA_H
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "depotd/base/clock.h"
+#include "depotd/metadata/store.h"
+
+enum { STUB_ROWS = 4096 };
+
+struct metadata {
+	pthread_mutex_t lock; /* guards all */
+	pthread_cond_t changed;
+	struct file_record *rows[STUB_ROWS];
+	size_t n;
+	/* The next call fails so; done: as if committed all the same (the answer was lost). ERR_NONE: it works. */
+	enum err_kind fail_register, fail_present, fail_update, fail_remove;
+	bool done;
+	struct uuid refuse; /* a registration with this id fails alone */
+	size_t transactions, registered_together;
+	void (*in_find)(
+		void *context); /* called by metadata_find() between reading and returning */
+	void *context;
+	metadata_changed_fn on_change;
+	void *change_context;
+};
+
+static struct metadata *stub_store; /* the one that is open */
+
+static size_t stub_at(struct metadata *store, const struct uuid *id)
+{
+	size_t i = 0;
+	while (i < store->n && uuid_compare(&store->rows[i]->id, id) != 0)
+		i++;
+	return i;
+}
+
+int metadata_open(const struct metadata_config *config, struct metadata **out, struct err *err)
+{
+	(void)config;
+	(void)err;
+	*out = stub_store = calloc(1, sizeof(**out));
+	pthread_mutex_init(&stub_store->lock, NULL);
+	pthread_cond_init(&stub_store->changed, NULL);
+	return 0;
+}
+
+void metadata_close(struct metadata **store)
+{
+	for (size_t i = 0; i < (*store)->n; i++)
+		file_record_unref(&(*store)->rows[i]);
+	pthread_cond_destroy(&(*store)->changed);
+	pthread_mutex_destroy(&(*store)->lock);
+	free(*store);
+	*store = stub_store = NULL;
+}
+
+static enum err_kind stub_take(enum err_kind *fault)
+{
+	enum err_kind now = *fault;
+	*fault = ERR_NONE;
+	return now;
+}
+
+static void stub_insert(struct metadata *store, struct registration *registration)
+{
+	for (size_t k = 0; k < registration->n; k++)
+		if (uuid_compare(&registration->files[k]->id, &store->refuse) == 0) {
+			registration->result =
+				err_set(&registration->err, ERR_INVALID, "refused on purpose");
+			return;
+		}
+	for (size_t k = 0; k < registration->n; k++)
+		store->rows[store->n++] = file_record_ref(registration->files[k]);
+	registration->result = 0;
+}
+
+int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
+		      struct err *err)
+{
+	pthread_mutex_lock(&store->lock);
+	enum err_kind fault = stub_take(&store->fail_register);
+	store->transactions++;
+	store->registered_together = n;
+	if (fault == ERR_NONE || store->done)
+		for (size_t i = 0; i < n; i++)
+			stub_insert(store, &registrations[i]);
+	if (fault != ERR_NONE) {
+		err_set(err, fault, "a fault on purpose");
+		for (size_t i = 0; i < n; i++) {
+			registrations[i].result = -1;
+			registrations[i].err = *err;
+		}
+	}
+	pthread_cond_broadcast(&store->changed);
+	pthread_mutex_unlock(&store->lock);
+	return fault == ERR_NONE ? 0 : -1;
+}
+
+int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out,
+		  struct err *err)
+{
+	(void)err;
+	pthread_mutex_lock(&store->lock);
+	size_t i = stub_at(store, id);
+	struct file_record *found = i < store->n ? file_record_ref(store->rows[i]) : NULL;
+	void (*hook)(void *) = store->in_find;
+	void *context = store->context;
+	pthread_mutex_unlock(&store->lock);
+	if (hook)
+		hook(context);
+	if (found && found->expires_ms && found->expires_ms <= clock_wall_ms())
+		file_record_unref(&found);
+	if (!found)
+		return 0;
+	*out = found;
+	return 1;
+}
+
+int metadata_update(struct metadata *store, const struct file_record *record,
+		    int64_t expected_revision, struct err *err)
+{
+	pthread_mutex_lock(&store->lock);
+	size_t i = stub_at(store, &record->id);
+	int rc = i < store->n && store->rows[i]->revision == expected_revision;
+	enum err_kind fault = stub_take(&store->fail_update);
+	if (rc && (fault == ERR_NONE || store->done)) {
+		file_record_unref(&store->rows[i]);
+		store->rows[i] = file_record_new(record);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return fault == ERR_NONE ? rc : err_set(err, fault, "a fault on purpose");
+}
+
+int metadata_remove(struct metadata *store, const struct uuid *id, struct err *err)
+{
+	pthread_mutex_lock(&store->lock);
+	size_t i = stub_at(store, id);
+	int rc = i < store->n;
+	enum err_kind fault = stub_take(&store->fail_remove);
+	if (rc && (fault == ERR_NONE || store->done)) {
+		file_record_unref(&store->rows[i]);
+		store->rows[i] = store->rows[--store->n];
+	}
+	pthread_mutex_unlock(&store->lock);
+	return fault == ERR_NONE ? rc : err_set(err, fault, "a fault on purpose");
+}
+
+int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64_t now_ms,
+			    struct err *err)
+{
+	(void)now_ms;
+	return metadata_remove(store, id, err);
+}
+
+void file_list_release(struct file_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		file_record_unref(&list->files[i]);
+	free(list->files);
+	*list = (struct file_list){0};
+}
+
+int metadata_list(struct metadata *store, const struct list_query *query, struct file_list *out,
+		  struct err *err)
+{
+	(void)store;
+	(void)query;
+	(void)out;
+	return err_set(err, ERR_NOT_IMPLEMENTED, "the stub does not list");
+}
+
+int metadata_walk(struct metadata *store, const struct uuid *after, size_t limit,
+		  struct file_list *out, struct err *err)
+{
+	(void)store;
+	(void)after;
+	(void)limit;
+	(void)out;
+	return err_set(err, ERR_NOT_IMPLEMENTED, "the stub does not walk");
+}
+
+int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present,
+		     struct err *err)
+{
+	pthread_mutex_lock(&store->lock);
+	enum err_kind fault = stub_take(&store->fail_present);
+	for (size_t i = 0; fault == ERR_NONE && i < n; i++)
+		present[i] = stub_at(store, &ids[i]) < store->n;
+	pthread_mutex_unlock(&store->lock);
+	return fault == ERR_NONE ? 0 : err_set(err, fault, "a fault on purpose");
+}
+
+int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struct file_list *out,
+		     struct err *err)
+{
+	(void)store;
+	(void)now_ms;
+	(void)limit;
+	(void)out;
+	return err_set(err, ERR_NOT_IMPLEMENTED, "the stub does not expire");
+}
+
+int metadata_ping(struct metadata *store, struct err *err)
+{
+	(void)store;
+	(void)err;
+	return 0;
+}
+
+void metadata_on_change(struct metadata *store, metadata_changed_fn changed, void *context)
+{
+	store->on_change = changed;
+	store->change_context = context;
+}
+
+#endif
