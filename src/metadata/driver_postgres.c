@@ -5,7 +5,7 @@
  * failure, and only the moment of the COMMIT itself can end in ERR_UNKNOWN_OUTCOME. What is idempotent goes in one flight
  * and is sent again instead. Reads need no transaction.
  *
- * A call's time: connect_timeout at most until it has a connection, then statement_timeout, tries and all.
+ * A call waits for a connection no longer than the longer of both timeouts, and ends at its deadline, tries and all.
  * Any thread; no lock but the pool's.
  */
 #include <stdlib.h>
@@ -44,16 +44,21 @@ struct call {
 };
 
 static int call_init(struct call *call, struct driver *driver, struct command *commands, size_t n,
-		     enum run_mode mode, struct err *err)
+		     enum run_mode mode, int64_t deadline_ns, struct err *err)
 {
 	struct postgres_driver *d = (struct postgres_driver *)driver;
-	int64_t now_ns = clock_monotonic_ns();
-	int64_t connect_ns = d->config.connect_timeout_ms * NS_PER_MS;
-	int64_t statement_ns = d->config.statement_timeout_ms * NS_PER_MS;
+	int64_t wait_ms = d->config.statement_timeout_ms;
 
-	*call = (struct call){.driver = d, .commands = commands, .n = n, .mode = mode};
-	call->take_until_ns = now_ns + (connect_ns > statement_ns ? connect_ns : statement_ns);
-	call->deadline_ns = now_ns + connect_ns + statement_ns;
+	if (wait_ms < d->config.connect_timeout_ms)
+		wait_ms = d->config.connect_timeout_ms;
+	*call = (struct call){.driver = d,
+			      .commands = commands,
+			      .n = n,
+			      .mode = mode,
+			      .deadline_ns = deadline_ns};
+	call->take_until_ns = clock_monotonic_ns() + wait_ms * NS_PER_MS;
+	if (call->take_until_ns > deadline_ns)
+		call->take_until_ns = deadline_ns;
 	call->steps = calloc(n + CONTROL_STEPS, sizeof(*call->steps));
 	return call->steps ? 0 : err_set(err, ERR_NO_MEMORY, "a call of %zu statements", n);
 }
@@ -196,12 +201,12 @@ static int unknown_outcome(struct err *err)
 }
 
 static int run(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
-	       struct err *err)
+	       int64_t deadline_ns, struct err *err)
 {
 	struct call call;
 	int rc = -1;
 
-	if (call_init(&call, driver, commands, n, mode, err) < 0)
+	if (call_init(&call, driver, commands, n, mode, deadline_ns, err) < 0)
 		return -1;
 	for (int tries = 0; tries < TRIES_MAX; tries++) {
 		rc = try_once(&call, err);
@@ -265,13 +270,13 @@ static int fly_groups(struct call *call, struct pg_connection *c, struct err *gr
 }
 
 static int run_groups(struct driver *driver, struct command *commands, size_t n,
-		      struct err *group_errs, size_t groups, struct err *err)
+		      struct err *group_errs, size_t groups, int64_t deadline_ns, struct err *err)
 {
 	struct pg_connection *c;
 	struct call call;
 	int rc = -1;
 
-	if (call_init(&call, driver, commands, n, RUN_IDEMPOTENT, err) < 0)
+	if (call_init(&call, driver, commands, n, RUN_IDEMPOTENT, deadline_ns, err) < 0)
 		return -1;
 	for (size_t i = 0; i < groups; i++)
 		err_clear(&group_errs[i]);

@@ -79,6 +79,14 @@ static struct sqlite_connection *take(struct sqlite_driver *d, enum run_mode mod
 	return c;
 }
 
+/* There is no connecting to wait for here: a call is over when its statement's time is. */
+static int64_t call_deadline(const struct sqlite_driver *d, int64_t deadline_ns)
+{
+	int64_t own_ns = clock_monotonic_ns() + d->config.statement_timeout_ms * NS_PER_MS;
+
+	return own_ns < deadline_ns ? own_ns : deadline_ns;
+}
+
 static int begin(struct sqlite_connection *c, enum run_mode mode, struct err *err)
 {
 	return sqlite_connection_script(c, mode == RUN_READ ? "BEGIN" : "BEGIN IMMEDIATE", "BEGIN",
@@ -106,11 +114,10 @@ static int commit(struct sqlite_connection *c, struct err *err)
 }
 
 static int run(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
-	       struct err *err)
+	       int64_t deadline_ns, struct err *err)
 {
 	struct sqlite_driver *d = (struct sqlite_driver *)driver;
-	int64_t deadline_ns = clock_monotonic_ns() + d->config.statement_timeout_ms * NS_PER_MS;
-	struct sqlite_connection *c = take(d, mode, deadline_ns, err);
+	struct sqlite_connection *c = take(d, mode, call_deadline(d, deadline_ns), err);
 	bool alone = n == 1 && mode == RUN_READ;
 	int rc = 0;
 
@@ -157,11 +164,10 @@ static int run_group(struct sqlite_connection *c, struct command *commands, size
 }
 
 static int run_groups(struct driver *driver, struct command *commands, size_t n,
-		      struct err *group_errs, size_t groups, struct err *err)
+		      struct err *group_errs, size_t groups, int64_t deadline_ns, struct err *err)
 {
 	struct sqlite_driver *d = (struct sqlite_driver *)driver;
-	int64_t deadline_ns = clock_monotonic_ns() + d->config.statement_timeout_ms * NS_PER_MS;
-	struct sqlite_connection *c = take(d, RUN_IDEMPOTENT, deadline_ns, err);
+	struct sqlite_connection *c = take(d, RUN_IDEMPOTENT, call_deadline(d, deadline_ns), err);
 	int rc;
 
 	if (!c)

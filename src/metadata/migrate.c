@@ -16,6 +16,7 @@
 
 enum {
 	MIGRATIONS_MAX = 1000,
+	LOOK_TIMEOUT_MS = 60 * 1000,           /* the driver's own timeouts are shorter */
 	MIGRATION_TIMEOUT_MS = 60 * 60 * 1000, /* an index over many millions of rows */
 };
 
@@ -120,6 +121,11 @@ static int present_row(void *context, const struct value *columns, size_t n, str
 	return 0;
 }
 
+static int64_t look_deadline(void)
+{
+	return clock_monotonic_ns() + (int64_t)LOOK_TIMEOUT_MS * 1000000;
+}
+
 /* Reads what is applied, without any lock. */
 static int look(const struct driver_ops *ops, struct driver *driver,
 		const struct statements *statements, struct plan *plan, struct err *err)
@@ -135,9 +141,9 @@ static int look(const struct driver_ops *ops, struct driver *driver,
 	if (!is_there.statement || !list.statement)
 		return err_set(err, ERR_INTERNAL, "the statements of migrations are missing");
 	plan_forget(plan);
-	if (ops->run(driver, &is_there, 1, RUN_READ, err) < 0)
+	if (ops->run(driver, &is_there, 1, RUN_READ, look_deadline(), err) < 0)
 		return -1;
-	return present ? ops->run(driver, &list, 1, RUN_READ, err) : 0;
+	return present ? ops->run(driver, &list, 1, RUN_READ, look_deadline(), err) : 0;
 }
 
 struct migrator {

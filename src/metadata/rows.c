@@ -318,6 +318,7 @@ void file_list_release(struct file_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
 		file_record_unref(&list->files[i]);
+	file_record_unref(&list->end);
 	free(list->files);
 	*list = (struct file_list){0};
 }

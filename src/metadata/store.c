@@ -36,6 +36,7 @@ static int open_store(const struct metadata_config *config, struct metadata **ou
 	if (!store)
 		return err_set(err, ERR_NO_MEMORY, "metadata store");
 	store->ops = sqlite ? &driver_sqlite : &driver_postgres;
+	store->call_timeout_ms = config->connect_timeout_ms + config->statement_timeout_ms;
 	store->node = driver.node = uuid_new();
 	if (statements_load(store->ops->dialect, &store->statements, err) < 0)
 		goto fail;
@@ -117,15 +118,20 @@ static int set_statement(const struct metadata *store, struct command *command, 
 	return command->statement ? 0 : err_set(err, ERR_INTERNAL, "no statement %s", name);
 }
 
+int64_t store_deadline(const struct metadata *store)
+{
+	return clock_monotonic_ns() + store->call_timeout_ms * 1000000;
+}
+
 int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
-	       row_fn row, void *context, struct err *err)
+	       row_fn row, void *context, int64_t deadline_ns, struct err *err)
 {
 	struct command command = {
 		.params = params, .param_count = n, .row = row, .context = context};
 
 	if (set_statement(store, &command, statement, err) < 0)
 		return -1;
-	return store->ops->run(store->driver, &command, 1, RUN_READ, err);
+	return store->ops->run(store->driver, &command, 1, RUN_READ, deadline_ns, err);
 }
 
 /* A row_fn for statements that give one file row at most; context is struct file_record ** that is NULL before. */
@@ -210,10 +216,10 @@ static void batch_add(struct batch *b, const struct metadata *store,
 
 /* The slow path: someone's row was refused. Each request's files under a savepoint of their own. */
 static int run_apart(struct batch *b, struct metadata *store, struct registration *registrations,
-		     struct err *err)
+		     int64_t deadline_ns, struct err *err)
 {
-	if (store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups, err) <
-	    0)
+	if (store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups,
+				   deadline_ns, err) < 0)
 		return -1;
 	for (size_t group = 0; group < b->groups; group++) {
 		struct registration *registration = &registrations[b->members[group]];
@@ -238,6 +244,7 @@ static int all_failed(struct registration *registrations, size_t n, const struct
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
 		      struct err *err)
 {
+	int64_t deadline_ns = store_deadline(store);
 	struct batch batch;
 	int rc = batch_init(&batch, registrations, n, err);
 
@@ -245,9 +252,9 @@ int metadata_register(struct metadata *store, struct registration *registrations
 		batch_add(&batch, store, &registrations[i], i);
 	if (rc == 0 && batch.count > 0) {
 		rc = store->ops->run(store->driver, batch.commands, batch.count, RUN_IDEMPOTENT,
-				     err);
+				     deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
-			rc = run_apart(&batch, store, registrations, err);
+			rc = run_apart(&batch, store, registrations, deadline_ns, err);
 	}
 	batch_release(&batch);
 	return rc < 0 ? all_failed(registrations, n, err) : 0;
@@ -265,7 +272,8 @@ int metadata_find(struct metadata *store, const struct uuid *id, struct file_rec
 
 	arena_init(&memory, CALL_MEMORY_MAX);
 	param = value_uuid(&memory, id);
-	rc = store_read(store, "file_by_id", &param, 1, take_record, &record, err);
+	rc = store_read(store, "file_by_id", &param, 1, take_record, &record, store_deadline(store),
+			err);
 	arena_release(&memory);
 	if (rc < 0) {
 		file_record_unref(&record);
@@ -302,7 +310,7 @@ static int change(struct metadata *store, struct arena *memory, const char *stat
 	if (set_statement(store, &commands[0], statement, err) < 0 ||
 	    set_statement(store, &commands[1], "notify", err) < 0)
 		return -1;
-	if (store->ops->run(store->driver, commands, 2, RUN_WRITE, err) < 0)
+	if (store->ops->run(store->driver, commands, 2, RUN_WRITE, store_deadline(store), err) < 0)
 		return -1;
 	return commands[0].affected > 0 ? 1 : 0;
 }

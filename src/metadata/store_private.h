@@ -10,8 +10,8 @@ struct metadata {
 	const struct driver_ops *ops;
 	struct driver *driver;
 	struct statements *statements;
-	struct uuid node; /* this process among those that share the database */
-	int64_t statement_timeout_ms;
+	struct uuid node;        /* this process among those that share the database */
+	int64_t call_timeout_ms; /* connecting and a statement: what any call may take */
 };
 
 /* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */
@@ -42,9 +42,11 @@ int list_sink_row(void *context, const struct value *columns, size_t n, struct e
 
 /* --- src/metadata/store.c --- */
 
+/* The deadline of a call that begins now (CLOCK_MONOTONIC, ns). */
+int64_t store_deadline(const struct metadata *store);
 /* Runs one named statement that reads. */
 int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
-	       row_fn row, void *context, struct err *err);
+	       row_fn row, void *context, int64_t deadline_ns, struct err *err);
 
 /* --- src/metadata/migrate.c --- */
 

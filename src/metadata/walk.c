@@ -15,7 +15,8 @@ static int read_files(struct metadata *store, const char *statement, const struc
 
 	if (list_sink_init(&sink, limit, err) < 0)
 		return -1;
-	if (store_read(store, statement, params, n, list_sink_row, &sink, err) < 0) {
+	if (store_read(store, statement, params, n, list_sink_row, &sink, store_deadline(store),
+		       err) < 0) {
 		file_list_release(&sink.list);
 		return -1;
 	}
@@ -89,9 +90,9 @@ int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, b
 	}
 	json_close_array(&w);
 	param = value_text(buf_text(&list));
-	rc = list.failed
-		     ? err_set(err, ERR_NO_MEMORY, "a list of ids")
-		     : store_read(store, "files_present", &param, 1, mark_present, &presence, err);
+	rc = list.failed ? err_set(err, ERR_NO_MEMORY, "a list of ids")
+			 : store_read(store, "files_present", &param, 1, mark_present, &presence,
+				      store_deadline(store), err);
 	buf_release(&list);
 	if (rc == 0)
 		memcpy(present, found, n * sizeof(*present));

@@ -95,17 +95,19 @@ struct driver_ops {
 	int (*open)(const struct driver_config *config, struct driver **out, struct err *err);
 	void (*close)(struct driver *driver); /* no call may be under way */
 	/*
-	 * Runs the commands in order as one transaction: 0 all committed, -1 none (or ERR_UNKNOWN_OUTCOME). Rows are given
+	 * Runs the commands in order as one transaction: 0 all committed, -1 none (or ERR_UNKNOWN_OUTCOME). It returns at
+	 * deadline_ns (CLOCK_MONOTONIC) at the latest, and no statement takes longer than statement_timeout_ms. Rows are given
 	 * to their callbacks only when nothing can make the call run again.
 	 */
 	int (*run)(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
-		   struct err *err);
+		   int64_t deadline_ns, struct err *err);
 	/*
 	 * The same, but a group that the database refuses (ERR_INVALID, ERR_CONFLICT) is undone alone and has its error in
 	 * group_errs[group]; the others' errors are cleared. -1: nothing committed. Idempotent commands only. Slow path.
 	 */
 	int (*run_groups)(struct driver *driver, struct command *commands, size_t n,
-			  struct err *group_errs, size_t groups, struct err *err);
+			  struct err *group_errs, size_t groups, int64_t deadline_ns,
+			  struct err *err);
 	/* Asks the server itself, within the connect timeout, even if it is held to be down. */
 	int (*ping)(struct driver *driver, struct err *err);
 	/*

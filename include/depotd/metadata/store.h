@@ -73,10 +73,15 @@ int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64
 struct file_list {
 	struct file_record **files;
 	size_t n;
-	bool more; /* there is a next page */
+	bool more;               /* there may be a next page */
+	struct file_record *end; /* metadata_list() with more: the next page starts behind this; it need not be in files */
 };
 void file_list_release(struct file_list *list);
 
+/*
+ * One page. When few of many rows pass the filters a page may be shorter than asked for (even empty) though there is more:
+ * a search answers in time and goes on at `end`.
+ */
 int metadata_list(struct metadata *store, const struct list_query *query, struct file_list *out,
 		  struct err *err);
 /* Every row, expired ones too, in id order, behind `after` (NULL: from the start), at most `limit`. For check and reindex. */

@@ -90,8 +90,8 @@ static void render(const struct list_query *query, const struct file_list *list,
 		file_record_json(list->files[i], &w);
 	json_close_array(&w);
 	json_key(&w, "next_cursor");
-	if (list->more && list->n > 0) {
-		const struct file_record *last = list->files[list->n - 1];
+	if (list->more && list->end) {
+		const struct file_record *last = list->end; /* a page may end short of its limit */
 
 		list_cursor_encode(query, query->sort == LIST_SORT_SIZE ? last->size : last->created_ms, last->name,
 				   &last->id, cursor);
