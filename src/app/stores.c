@@ -146,7 +146,7 @@ int stores_make_directory(const struct config *config, struct err *err)
 	struct blob_store *blobs = NULL;
 	if (config_text(config, CONFIG_DATABASE_URL)[0] != '\0')
 		return 0;
-	if (open_blobs(config, NULL, &blobs, err) != 0)
+	if (open_blobs(config, STORES_SHARED, &blobs, err) != 0)
 		return -1;
 	blob_close(&blobs);
 	return 0;
