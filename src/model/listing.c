@@ -76,7 +76,7 @@ static int take_type(struct list_query *query, struct arena *arena, const char *
 	if (major)
 		slash[1] =
 			'x'; /* so that the one rule of what a type is holds for the half as well */
-	if (slash == NULL || strchr(copy, ';') != NULL || !media_type_valid(copy))
+	if (slash == NULL || strpbrk(copy, ";*") != NULL || !media_type_valid(copy))
 		return err_set(err, ERR_INVALID, "type: must be like image/png or image/*");
 	if (major) {
 		*slash = '\0';
