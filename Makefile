@@ -17,6 +17,9 @@ BUILD      ?= build
 PKG_CONFIG ?= pkg-config
 PYTHON     ?= python3
 INSTALL    ?= install
+# make V=1 shows every command.
+Q           = $(if $(V),,@)
+say         = $(if $(V),,@printf '  %-6s %s\n' $(1) '$(2)')
 
 # Debian's names. The first list is what a build takes, the second what the tests take besides.
 DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev libpq-dev libsqlite3-dev uuid-dev \
@@ -79,7 +82,8 @@ bench: packages-build packages-check ## measure beside nginx and a bare fsync lo
 	@$(PYTHON) tests/bench/bench.py --depotd $(BUILD)/depotd --loop $(BUILD)/fsync_loop $(ARGS)
 
 $(BUILD)/fsync_loop: tests/bench/fsync_loop.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread
 
 FORMATTED = $(shell find src include tests -name '*.[ch]')
 
@@ -99,39 +103,51 @@ GENERATED_OBJECTS := $(GENERATED:%.c=%.o)
 
 $(BUILD)/gen/embedded_sql.c: src/embed/embed.py $(EMBED_SQL)
 	@mkdir -p $(@D)
-	$(PYTHON) src/embed/embed.py files embedded_sql $@ sql $(EMBED_SQL)
+	$(call say,EMBED,$@)
+	$(Q)$(PYTHON) src/embed/embed.py files embedded_sql $@ sql $(EMBED_SQL)
 
 $(BUILD)/gen/embedded_assets.c: src/embed/embed.py $(EMBED_ASSETS)
 	@mkdir -p $(@D)
-	$(PYTHON) src/embed/embed.py files embedded_assets $@ src/front/web/assets $(EMBED_ASSETS)
+	$(call say,EMBED,$@)
+	$(Q)$(PYTHON) src/embed/embed.py files embedded_assets $@ src/front/web/assets $(EMBED_ASSETS)
 
 $(BUILD)/gen/embedded_api.c: src/embed/embed.py src/front/rest/openapi.json
 	@mkdir -p $(@D)
-	$(PYTHON) src/embed/embed.py files embedded_api $@ src/front/rest src/front/rest/openapi.json
+	$(call say,EMBED,$@)
+	$(Q)$(PYTHON) src/embed/embed.py files embedded_api $@ src/front/rest src/front/rest/openapi.json
 
 $(BUILD)/gen/media_extensions.c: src/embed/embed.py /etc/mime.types
 	@mkdir -p $(@D)
-	$(PYTHON) src/embed/embed.py media_extensions $@ /etc/mime.types
+	$(call say,EMBED,$@)
+	$(Q)$(PYTHON) src/embed/embed.py media_extensions $@ /etc/mime.types
 
 # --- the program ---
 
 # Rewritten only when the compiler or its flags are others than last time.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' >$@
+	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
 
-$(BUILD)/depotd: $(MAIN) $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(MAIN) $(LIBRARY) $(LIBS)
+$(BUILD)/link-flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(ALL_LDFLAGS) $(LIBS)' | cmp -s - $@ || echo '$(ALL_LDFLAGS) $(LIBS)' >$@
+
+$(BUILD)/depotd: $(MAIN) $(LIBRARY) $(BUILD)/link-flags
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(MAIN) $(LIBRARY) $(LIBS)
 
 $(LIBRARY): $(filter-out $(MAIN),$(OBJECTS)) $(GENERATED_OBJECTS)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/%.o: %.c $(BUILD)/flags | $(GENERATED)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # --- tests: one program for each tests/unit/test_NAME.c and tests/fuzz/fuzz_NAME.c ---
 
@@ -144,7 +160,8 @@ UNIT_TESTS   := $(UNIT_SOURCES:%.c=$(BUILD)/%)
 CMOCKA_LIBS   = $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
 
 unit: $(UNIT_TESTS) ## build the unit tests; run them, unless RUN=no
 ifneq ($(RUN),no)
@@ -156,7 +173,8 @@ FUZZ_TARGETS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
 
 # Wants CC=clang and CFLAGS with -fsanitize=fuzzer-no-link; tests/run.py knows.
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 fuzzers: $(FUZZ_TARGETS)
 
