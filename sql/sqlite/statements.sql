@@ -48,6 +48,10 @@ PRAGMA cache_size = -16384;
 PRAGMA mmap_size = 268435456;
 PRAGMA journal_size_limit = 67108864;
 
+-- Deadlines are the program's own here. ?1 as in PostgreSQL.
+-- name: session_limits
+SELECT 1 WHERE ?1 IS NOT NULL
+
 -- name: ping
 SELECT 1
 
@@ -116,7 +120,7 @@ RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, 
 DELETE FROM file WHERE id = ?1 AND expires_at <= ?2
 RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, visibility, tags, attributes, revision
 
--- Nobody to tell: one process has the file. ?1 ids joined by commas.
+-- Nobody to tell: one process serves the file. ?1 as in PostgreSQL.
 -- name: notify
 SELECT 1 WHERE ?1 IS NULL
 
