@@ -196,35 +196,36 @@ SELECT coalesce(max(seq), 0) FROM file
 --   files_walk_SOURCE_SORT_DIR   reads ?2 rows of an index in the order asked for. `end` set: go on behind that row with
 --                                another run, or answer a short page whose cursor is that row.
 --   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first ?2.
---   SOURCE of walk:  all, facet, same (name = ?13; with SORT = name only)
---   SOURCE of fetch: created, size (their ranges), name, sha256, search (q), facet (with the created range),
---                    facet_size (with the size range)
+--   SOURCE of walk:  all, facet (?4), same (name = ?13; with SORT = name only), content (sha256 = ?14; SORT = created only)
+--   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet ?4; each without
+--                    the sort of its own range), name (not with SORT = name), sha256 (not created), search (q)
 --   SORT: created, name, size.  DIR: asc, desc.
 --
--- HOW TO CHOOSE (the figures are measured; docs/schema.md)
---   1. F = the facets of type, type's major, owner, tags, attributes. Sort key's own range needs no probe: the start and the
---      index bound it. "Other" filters: q, sha256, name, a range that is not the sort key's, all of F but one.
---   2. No other filters: walk (all, or facet with F's one), budget = rows wanted + 16, again with 4 times as much while short.
---   3. name given and sort is name: walk same. name and other sort: as 4, name being a candidate.
---   4. Other filters: count the candidates, at most CAP + 1 each, with one files_probe_all (name, sha256, and the ranges that
---      are not the sort key's; all where none of these is given) and one files_probe_facets (F). Counts at
---      or under CAP are exact. The smallest decides: fetch by it. Caps: 20000 for created, size and name; 3000 for
---      sha256, facet and facet_size. Budget of a fetch: 4 times rows wanted; again behind `end` while short.
---      None at or under its cap: walk by the first of F in the order attribute, tag, owner, type, major (F empty: all),
---      budget 2000, then 4000 a time while the page is short and LIST_TIME (6 ms) is not over; then a short page.
---   5. q given and no candidate of 4 is small: walk as in 4 with one run of 10000 first (F empty; else 2000). Short, and
---      search_index says that q is indexed: files_probe_search; at most 15000: fetch search. Else walk on, LIST_TIME
---      being 40 ms.
---   A page that is short though there is more has a cursor like any other; only the lack of one ends the list.
+-- HOW TO CHOOSE. tests/bench/list_latency.py is the same in Python, with the constants; docs/schema.md has the figures.
+--   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
+--   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
+--   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
+--   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to probe; first budget rows wanted + 16.
+--   3. Probe: files_probe_all for name and sha256, and R if F is empty; files_probe_facets for F, if R is not empty or F
+--      has several. Then:
+--      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
+--      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
+--      c. else walk by the facet of F with the least count (F empty: all), first budget 1000.
+--   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000. Else walk on until SEARCH_TIME (40 ms).
+--   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
+--   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
+--   like any other: only the lack of a cursor ends a list.
+--   Fetches have the budget 4 * rows wanted, then 100000 behind `end`; fetch search has 100000 at once.
 
 -- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
 -- digits, 2 letters or digits, 3 characters.
 -- name: search_index
 SELECT 3
 
--- About how many names hold q. ?1 q  ?2 most to count
+-- How many names hold q. ?1 q  ?2 most to count. 0 names  1 (a PostgreSQL matter)
 -- name: files_probe_search
-SELECT count(*) FROM (
+SELECT count(*), 0 FROM (
 	SELECT 1 FROM file_search WHERE file_search MATCH '"' || replace(?1, '"', '""') || '"' LIMIT ?2)
 
 -- fragment: list_row
@@ -331,6 +332,16 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 		 WHERE k.name = ?13 AND k.id < ?8
 		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
 
+-- fragment: walk_content_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.sha256 = ?14 AND (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_content_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.sha256 = ?14 AND (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
 -- fragment: fetch_created
 		SELECT * FROM (
 			SELECT k.created_at, k.id, k.size, k.name FROM file k
@@ -363,7 +374,7 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 				 WHERE file_search MATCH '"' || replace(?15, '"', '""') || '"')
 			 LIMIT -1 OFFSET 0) k
 
--- fragment: fetch_facet
+-- fragment: fetch_facet_created
 		SELECT * FROM (
 			SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
 			 WHERE k.facet = ?4 AND k.created_at >= ?9 AND k.created_at < ?10
@@ -439,8 +450,8 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 -- name: files_walk_facet_size_desc = list_row list_count_size_desc walk_facet_size_desc list_check list_order_size_desc
 -- name: files_walk_same_name_asc = list_row list_count_name_asc walk_same_asc list_check list_order_name_asc
 -- name: files_walk_same_name_desc = list_row list_count_name_desc walk_same_desc list_check list_order_name_desc
--- name: files_fetch_created_created_asc = list_row list_count_created_asc fetch_created pick_created_asc list_check list_order_created_asc
--- name: files_fetch_created_created_desc = list_row list_count_created_desc fetch_created pick_created_desc list_check list_order_created_desc
+-- name: files_walk_content_created_asc = list_row list_count_created_asc walk_content_asc list_check list_order_created_asc
+-- name: files_walk_content_created_desc = list_row list_count_created_desc walk_content_desc list_check list_order_created_desc
 -- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
 -- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc
@@ -449,16 +460,10 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 -- name: files_fetch_size_created_desc = list_row list_count_created_desc fetch_size pick_created_desc list_check list_order_created_desc
 -- name: files_fetch_size_name_asc = list_row list_count_name_asc fetch_size pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_size_name_desc = list_row list_count_name_desc fetch_size pick_name_desc list_check list_order_name_desc
--- name: files_fetch_size_size_asc = list_row list_count_size_asc fetch_size pick_size_asc list_check list_order_size_asc
--- name: files_fetch_size_size_desc = list_row list_count_size_desc fetch_size pick_size_desc list_check list_order_size_desc
 -- name: files_fetch_name_created_asc = list_row list_count_created_asc fetch_name pick_created_asc list_check list_order_created_asc
 -- name: files_fetch_name_created_desc = list_row list_count_created_desc fetch_name pick_created_desc list_check list_order_created_desc
--- name: files_fetch_name_name_asc = list_row list_count_name_asc fetch_name pick_name_asc list_check list_order_name_asc
--- name: files_fetch_name_name_desc = list_row list_count_name_desc fetch_name pick_name_desc list_check list_order_name_desc
 -- name: files_fetch_name_size_asc = list_row list_count_size_asc fetch_name pick_size_asc list_check list_order_size_asc
 -- name: files_fetch_name_size_desc = list_row list_count_size_desc fetch_name pick_size_desc list_check list_order_size_desc
--- name: files_fetch_sha256_created_asc = list_row list_count_created_asc fetch_sha256 pick_created_asc list_check list_order_created_asc
--- name: files_fetch_sha256_created_desc = list_row list_count_created_desc fetch_sha256 pick_created_desc list_check list_order_created_desc
 -- name: files_fetch_sha256_name_asc = list_row list_count_name_asc fetch_sha256 pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_sha256_name_desc = list_row list_count_name_desc fetch_sha256 pick_name_desc list_check list_order_name_desc
 -- name: files_fetch_sha256_size_asc = list_row list_count_size_asc fetch_sha256 pick_size_asc list_check list_order_size_asc
@@ -469,18 +474,14 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 -- name: files_fetch_search_name_desc = list_row list_count_name_desc fetch_search pick_name_desc list_check list_order_name_desc
 -- name: files_fetch_search_size_asc = list_row list_count_size_asc fetch_search pick_size_asc list_check list_order_size_asc
 -- name: files_fetch_search_size_desc = list_row list_count_size_desc fetch_search pick_size_desc list_check list_order_size_desc
--- name: files_fetch_facet_created_asc = list_row list_count_created_asc fetch_facet pick_created_asc list_check list_order_created_asc
--- name: files_fetch_facet_created_desc = list_row list_count_created_desc fetch_facet pick_created_desc list_check list_order_created_desc
--- name: files_fetch_facet_name_asc = list_row list_count_name_asc fetch_facet pick_name_asc list_check list_order_name_asc
--- name: files_fetch_facet_name_desc = list_row list_count_name_desc fetch_facet pick_name_desc list_check list_order_name_desc
--- name: files_fetch_facet_size_asc = list_row list_count_size_asc fetch_facet pick_size_asc list_check list_order_size_asc
--- name: files_fetch_facet_size_desc = list_row list_count_size_desc fetch_facet pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_created_name_asc = list_row list_count_name_asc fetch_facet_created pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_created_name_desc = list_row list_count_name_desc fetch_facet_created pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_facet_created_size_asc = list_row list_count_size_asc fetch_facet_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_facet_created_size_desc = list_row list_count_size_desc fetch_facet_created pick_size_desc list_check list_order_size_desc
 -- name: files_fetch_facet_size_created_asc = list_row list_count_created_asc fetch_facet_size pick_created_asc list_check list_order_created_asc
 -- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
 -- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size pick_name_desc list_check list_order_name_desc
--- name: files_fetch_facet_size_size_asc = list_row list_count_size_asc fetch_facet_size pick_size_asc list_check list_order_size_asc
--- name: files_fetch_facet_size_size_desc = list_row list_count_size_desc fetch_facet_size pick_size_desc list_check list_order_size_desc
 
 -- Bounded counts, to choose the way of a list by. ?1 facets  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low
 -- ?6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size

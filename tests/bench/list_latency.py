@@ -23,9 +23,9 @@ LOW, HIGH = -2**63, 2**63 - 1
 NOW = 1_800_000_000_000
 FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
 
-# What the choice of a way is made by; the same figures as in statements.sql and in the program.
-CAP_NARROW, CAP_WIDE, CAP_SEARCH = 20000, 3000, 15000
-LIST_TIME, SEARCH_TIME = 0.006, 0.040
+# What the choice of a way is made by; statements.sql says the same.
+CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH = 20000, 4000, 2000, 5000, 50000
+LIST_TIME, SEARCH_TRY, SEARCH_TIME = 0.006, 0.006, 0.040
 
 
 def statements(dialect):
@@ -184,68 +184,84 @@ class Lister:
     def done(self):
         return self.ended or len(self.found) >= self.wanted
 
-    def walk(self, budget, then, limit):
-        source = "walk_facet" if self.facets else "walk_all"
-        if self.query.name is not None and self.query.sort == "name":
-            source = "walk_same"
-        self.run(source, budget, self.facets[0] if self.facets else None)
-        while not self.done() and time.perf_counter() - self.began < limit:
-            self.run(source, then, self.facets[0] if self.facets else None)
+    def walk(self, source, one, budget, limit):
+        """Until the page is full, the list ends, or `limit` seconds have gone since the page was begun."""
+        while not self.done():
+            began = time.perf_counter()
+            self.run(source, budget, one)
+            now = time.perf_counter()
+            budget = min(16000, int(budget * (limit - (now - self.began)) / (now - began)))
+            if budget < 200:
+                return
 
     def fetch(self, source, one=None):
+        budget = 100000 if source == "fetch_search" else 4 * self.wanted
         while not self.done():
-            self.run("fetch_" + source, 4 * self.wanted, one)
+            self.run(source, budget, one)
+            budget = 100000
 
     def choose(self):
         query = self.query
         created = query.sort != "created" and (query.after, query.before) != (LOW, HIGH)
         size = query.sort != "size" and (query.min_size, query.max_size) != (0, HIGH)
-        same = query.name is not None and query.sort == "name"
-        other = query.q is not None or query.sha256 is not None or created or size or len(self.facets) > 1 \
-            or (query.name is not None and not same)
-        if not other and (not same or not self.facets):
-            budget = self.wanted + 16
-            while not self.done():
-                self.walk(budget, budget, 0)
-                budget *= 4
-            return
-        counts = self.count(created, size)
-        if counts:
-            best = min(counts, key=lambda count: count[0])
-            return self.fetch(best[2], best[3])
+        one = self.facets[0] if self.facets else None
+        if query.name is not None and query.sort == "name":
+            return self.walk("walk_same", None, 1000, LIST_TIME)
+        if query.sha256 is not None and query.sort == "created":
+            return self.walk("walk_content", None, 1000, LIST_TIME)
+        plain = query.q is None and query.name is None and query.sha256 is None and not created and not size
+        if plain and len(self.facets) < 2:
+            return self.walk("walk_facet" if self.facets else "walk_all", one, self.wanted + 16, LIST_TIME)
+        fetch, one = self.probe(created, size)
+        if fetch:
+            return self.fetch(*fetch)
+        walk = "walk_facet" if self.facets else "walk_all"
         if query.q is None:
-            return self.walk(2000, 4000, LIST_TIME)
-        self.walk(2000 if self.facets else 10000, 4000, 0)
+            return self.walk(walk, one, 1000, LIST_TIME)
+        self.walk(walk, one, 1000, SEARCH_TRY)
         if self.done():
             return
-        if searchable(self.store.search_index, query.q) and \
-           int(self.store.run("files_probe_search", query.q, CAP_SEARCH + 1)[0][0]) <= CAP_SEARCH:
-            self.runs.append(("files_probe_search", 0))
-            return self.fetch("search")
-        self.walk(4000, 4000, SEARCH_TIME)
+        if searchable(self.store.search_index, query.q):
+            names, blocks = map(int, self.store.run("files_probe_search", query.q, CAP_SEARCH + 1)[0])
+            self.runs.append(("files_probe_search", (names, blocks)))
+            if names + 10 * blocks <= CAP_SEARCH:
+                return self.fetch("fetch_search")
+        self.walk(walk, one, 1000, SEARCH_TIME)
 
-    def count(self, created, size):
-        """(count, cap, source, facet) of what is few enough to be fetched."""
-        query, counts = self.query, []
-        after, before = (query.after, query.before) if created else (HIGH, LOW)
-        low, high = (query.min_size, query.max_size) if size else (HIGH, 0)
-        if created or size or query.name is not None or query.sha256 is not None:
-            n = [int(v) for v in self.store.run("files_probe_all", query.name, CAP_NARROW + 1, after, before, low, high,
+    def probe(self, created, size):
+        """(what is few enough to be fetched, or None; the facet to walk by, or None)"""
+        query = self.query
+        nothing = (HIGH, LOW)
+        times = (query.after, query.before) if created else nothing
+        sizes = (query.min_size, query.max_size) if size else nothing
+        least, ranges = None, []
+        if query.name is not None or query.sha256 is not None or ((created or size) and not self.facets):
+            n = [int(v) for v in self.store.run("files_probe_all", query.name, CAP_FETCH + 1,
+                                                *(nothing if self.facets else times), *(nothing if self.facets else sizes),
                                                 query.sha256)[0]]
-            self.runs.append(("files_probe_all", CAP_NARROW))
-            counts += [(n[0], CAP_NARROW, "created", None)] if created else []
-            counts += [(n[1], CAP_NARROW, "size", None)] if size else []
-            counts += [(n[2], CAP_NARROW, "name", None)] if query.name is not None else []
-            counts += [(n[3], CAP_WIDE, "sha256", None)] if query.sha256 is not None else []
-        if self.facets:
-            low, high = (query.min_size, query.max_size) if (query.min_size, query.max_size) != (0, HIGH) else (HIGH, 0)
-            for one, by_time, by_size in self.store.run("files_probe_facets", json.dumps(self.facets), CAP_WIDE + 1,
-                                                        query.after, query.before, low, high):
-                counts.append((int(by_time), CAP_WIDE, "facet", int(one)))
-                if low <= high:
-                    counts.append((int(by_size), CAP_WIDE, "facet_size", int(one)))
-            self.runs.append(("files_probe_facets", CAP_WIDE))
-        return [c for c in counts if c[0] <= c[1]]
+            self.runs.append(("files_probe_all", n))
+            if query.sha256 is not None and n[3] <= CAP_CONTENT:
+                return ("fetch_sha256",), None
+            if query.name is not None and n[2] <= CAP_FETCH:
+                return ("fetch_name",), None
+            if not self.facets:
+                ranges += [(n[0], "fetch_created", None)] if created else []
+                ranges += [(n[1], "fetch_size", None)] if size else []
+        if self.facets and (created or size or len(self.facets) > 1):
+            cap = (CAP_FETCH if created or size else CAP_FACET) + 1
+            counts = [[int(v) for v in row] for row in
+                      self.store.run("files_probe_facets", json.dumps(self.facets), cap, query.after, query.before,
+                                     query.min_size, query.max_size)]
+            counts.sort(key=lambda row: self.facets.index(row[0]))
+            self.runs.append(("files_probe_facets", [row[1:] for row in counts]))
+            least = min(counts, key=lambda row: min(row[1:]))[0]
+            ranges += [(row[1], "fetch_facet_created", row[0]) for row in counts if created]
+            ranges += [(row[2], "fetch_facet_size", row[0]) for row in counts if size]
+        if ranges:
+            n, source, one = min(ranges, key=lambda r: r[0])
+            if n <= (CAP_NAMED if self.facets and query.sort == "name" else CAP_FETCH):
+                return (source, one), None
+        return None, least if least is not None else self.facets[0] if self.facets else None
 
 
 # ---- the rows --------------------------------------------------------------------------------------------------------
@@ -624,7 +640,7 @@ def main():
 
 
 def run_checks(store, options):
-    global CAP_NARROW, CAP_WIDE, CAP_SEARCH, LIST_TIME
+    global CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH, LIST_TIME
     rows, after = [], NIL
     while True:
         some = store.run("files_walk", after, 1000)
@@ -643,8 +659,8 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]])
         lite.connection.execute("COMMIT")
-        for caps in ((20000, 3000, 15000, 0.006), (300, 30, 200, 0.002)):
-            CAP_NARROW, CAP_WIDE, CAP_SEARCH, LIST_TIME = caps
+        for caps in ((20000, 4000, 2000, 5000, 50000, 0.006), (300, 60, 3, 100, 4000, 0.002)):
+            CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH, LIST_TIME = caps
             for one in (store, lite):
                 random.seed(11)
                 check(one, rows, options.lists)
