@@ -1,0 +1,357 @@
+/*
+ * The page, rendered here so that it works with scripts off: the form, the list with its search, one page of it and a link to the
+ * next. With scripts on, app.js takes over the same elements. The query is read on the event thread, the list on a worker.
+ */
+
+#include <string.h>
+
+#include "depotd/base/clock.h"
+#include "depotd/base/json.h"
+#include "depotd/core/files.h"
+#include "depotd/model/media_type.h"
+#include "language_private.h"
+#include "template_private.h"
+#include "web_private.h"
+
+static const char POLICY[] =
+	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+	"frame-src 'self' blob:; object-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+	"frame-ancestors 'none'";
+
+struct choice {
+	const char *value, *text;
+};
+
+static const struct choice TYPES[] = {
+	{"", "type_all"},       {"image/*", "type_image"}, {"video/*", "type_video"},
+	{"audio/*", "type_audio"}, {"text/*", "type_text"},   {"application/pdf", "type_pdf"},
+	{"application/zip", "type_archive"},
+};
+
+static const struct choice SORTS[] = {
+	{"-created_at", "sort_newest"}, {"created_at", "sort_oldest"}, {"name", "sort_name"},
+	{"-name", "sort_name_desc"},    {"-size", "sort_largest"},     {"size", "sort_smallest"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+void web_page_headers(struct exchange *x)
+{
+	reply_header(x, "Content-Type", "text/html; charset=utf-8");
+	reply_header(x, "Content-Security-Policy", POLICY);
+	reply_header(x, "X-Content-Type-Options", "nosniff");
+	reply_header(x, "Referrer-Policy", "same-origin");
+	reply_header(x, "Cache-Control", "no-store");
+	reply_header(x, "Vary", "Accept-Language, Accept");
+}
+
+/* --- templates --- */
+
+static void expand(const char *template, const struct template_value *values, size_t n,
+		   const struct language *language, struct buf *out)
+{
+	const struct embedded_file *file = web_asset(template);
+	struct template_scope scope = {values, n, language_text, language};
+
+	if (file)
+		template_expand(file->data, &scope, out);
+	else
+		out->failed = true;
+}
+
+/* The digest that an asset's address carries, so that it may be cached for ever. */
+static const char *version(const char *name, char out[17])
+{
+	const struct embedded_file *file = web_asset(name);
+
+	memcpy(out, file ? file->sha256 : "0000000000000000", 16);
+	out[16] = '\0';
+	return out;
+}
+
+static void append_options(const struct choice *choices, size_t n, const char *chosen,
+			   const struct language *language, struct buf *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct template_value values[] = {
+			{"value", choices[i].value},
+			{"label", language_text(language, choices[i].text)},
+		};
+		bool selected = chosen && !strcmp(chosen, choices[i].value);
+
+		expand(selected ? "option-selected.html" : "option.html", values, COUNT(values), language, out);
+	}
+}
+
+/* For people: 1024s, one decimal below ten. app.js does the same with the browser's own formats. */
+static void format_size(int64_t size, char out[32])
+{
+	static const char *const UNITS[] = {"B", "KB", "MB", "GB", "TB", "PB"};
+	double value = (double)size;
+	size_t unit = 0;
+
+	while (value >= 1024 && unit + 1 < COUNT(UNITS)) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(out, 32, unit > 0 && value < 10 ? "%.1f %s" : "%.0f %s", value, UNITS[unit]);
+}
+
+/* "2026-11-22 13:00" of RFC 3339; UTC, since the server knows no better. */
+static void format_day(int64_t ms, char iso[CLOCK_RFC3339_LEN + 1], char day[24])
+{
+	clock_format_rfc3339(ms, iso);
+	memcpy(day, iso, 16);
+	day[10] = ' ';
+	memcpy(day + 16, " UTC", 5);
+}
+
+static void append_encoded(const char *text, struct buf *out)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c))
+			buf_putc(out, (char)c);
+		else
+			buf_printf(out, "%%%02X", c);
+	}
+}
+
+static void append_tags(const char *tags, const struct language *language, struct buf *out)
+{
+	struct err err;
+	json_t *array = json_parse(tags, strlen(tags), &err), *tag;
+	size_t i;
+
+	json_array_foreach(array, i, tag) {
+		struct buf encoded;
+
+		buf_init(&encoded, 4096);
+		append_encoded(json_string_value(tag), &encoded);
+		struct template_value values[] = {{"tag", json_string_value(tag)}, {"tag_query", buf_text(&encoded)}};
+
+		expand("tag.html", values, COUNT(values), language, out);
+		buf_release(&encoded);
+	}
+	json_decref(array);
+}
+
+/* What stands where there is no thumbnail: the name's extension, at most five characters of it. */
+static void badge_of(const char *name, char out[6])
+{
+	const char *dot = strrchr(name, '.');
+	size_t n = 0;
+
+	for (const char *c = dot && dot != name ? dot + 1 : ""; *c && n < 5; c++) {
+		if ((unsigned char)*c > 126 || *c <= ' ') {
+			n = 0;
+			break;
+		}
+		out[n++] = *c;
+	}
+	out[n] = '\0';
+}
+
+static void append_row(const struct file_record *record, const struct language *language, struct buf *out)
+{
+	char id[UUID_TEXT_LEN + 1], url[UUID_TEXT_LEN + 8], size[32], iso[CLOCK_RFC3339_LEN + 1], day[24], badge[6];
+	bool is_image = record->sniffed && !strncmp(record->sniffed, "image/", 6) &&
+			media_type_may_inline(record->sniffed);
+	struct buf thumbnail, tags;
+
+	buf_init(&thumbnail, 4096);
+	buf_init(&tags, WEB_PAGE_MAX);
+	uuid_format(&record->id, id);
+	snprintf(url, sizeof(url), "/files/%s", id);
+	format_size(record->size, size);
+	format_day(record->created_ms, iso, day);
+	badge_of(record->name, badge);
+	struct template_value small[] = {{"url", url}, {"badge", badge}};
+	expand(is_image ? "thumbnail.html" : "badge.html", small, COUNT(small), language, &thumbnail);
+	append_tags(record->tags, language, &tags);
+	struct template_value values[] = {
+		{"id", id},           {"url", url},         {"name", record->name},
+		{"size", size},       {"created_at", iso},  {"created", day},
+		{"type", record->type}, {"thumbnail", buf_text(&thumbnail)}, {"tags", buf_text(&tags)},
+	};
+	expand("row.html", values, COUNT(values), language, out);
+	buf_release(&thumbnail);
+	buf_release(&tags);
+}
+
+/* --- the page --- */
+
+struct page {
+	struct list_query query;
+	const struct language *language;
+};
+
+/* What the page's own form and links send; anything else in the address is not ours to refuse. */
+static bool is_list_parameter(const char *key)
+{
+	static const char *const KEYS[] = {"q", "type", "sort", "tag", "cursor", "limit", "name", "sha256"};
+
+	for (size_t i = 0; i < COUNT(KEYS); i++)
+		if (!strcmp(key, KEYS[i]))
+			return true;
+	return false;
+}
+
+static int read_query(struct exchange *x, struct page *page, struct err *err)
+{
+	struct arena *arena = exchange_arena(x);
+
+	list_query_init(&page->query);
+	for (size_t i = 0; i < exchange_query_count(x); i++) {
+		const char *key, *value;
+
+		exchange_query(x, i, &key, &value);
+		if (is_list_parameter(key) && list_query_add(&page->query, arena, key, value, err) < 0)
+			return -1;
+	}
+	return list_query_finish(&page->query, arena, err);
+}
+
+static enum http_verdict page_check(struct exchange *x)
+{
+	struct page *page = arena_alloc(exchange_arena(x), sizeof(*page));
+	struct err err;
+
+	if (!page) {
+		err_set(&err, ERR_NO_MEMORY, "the page");
+	} else {
+		page->language = language_choose(exchange_header(x, "Accept-Language"));
+		exchange_set_state(x, page);
+		if (read_query(x, page, &err) == 0)
+			return HTTP_GO_ON;
+	}
+	reply_error(x, &err);
+	return HTTP_ANSWERED;
+}
+
+static void append_next(struct exchange *x, const struct page *page, const struct file_list *list, struct buf *out)
+{
+	const struct file_record *last = list->n > 0 ? list->files[list->n - 1] : NULL;
+	struct buf cursor, query;
+
+	if (!last || !list->more)
+		return;
+	buf_init(&cursor, 8 * 1024);
+	buf_init(&query, 64 * 1024);
+	list_cursor_encode(&page->query, page->query.sort == LIST_SORT_SIZE ? last->size : last->created_ms, last->name,
+			   &last->id, &cursor);
+	for (size_t i = 0; i < exchange_query_count(x); i++) {
+		const char *key, *value;
+
+		exchange_query(x, i, &key, &value);
+		if (!is_list_parameter(key) || !strcmp(key, "cursor") || !*value)
+			continue;
+		buf_printf(&query, "%s=", key);
+		append_encoded(value, &query);
+		buf_putc(&query, '&');
+	}
+	buf_puts(&query, "cursor=");
+	append_encoded(buf_text(&cursor), &query);
+	struct template_value values[] = {{"query", buf_text(&query)}, {"cursor", buf_text(&cursor)}};
+	expand("next.html", values, COUNT(values), page->language, out);
+	buf_release(&cursor);
+	buf_release(&query);
+}
+
+static const char *given(struct exchange *x, const char *key, const char *otherwise)
+{
+	const char *value = exchange_query_get(x, key);
+
+	return value && *value ? value : otherwise;
+}
+
+static void render(struct exchange *x, const struct page *page, const struct file_list *list, struct buf *out)
+{
+	const struct language *language = page->language;
+	const char *sort = given(x, "sort", "-created_at"), *type = given(x, "type", "");
+	struct buf types, sorts, rows, empty, next, blank;
+	char v_icon[17], v_style[17], v_app[17];
+	const struct embedded_file *strings = web_asset(language->asset);
+	bool filtered = *given(x, "q", "") || *type || *given(x, "tag", "") || *given(x, "cursor", "");
+
+	buf_init(&types, 64 * 1024);
+	buf_init(&sorts, 64 * 1024);
+	buf_init(&rows, WEB_PAGE_MAX);
+	buf_init(&empty, 64 * 1024);
+	buf_init(&next, 512 * 1024);
+	buf_init(&blank, 64 * 1024);
+	append_options(TYPES, COUNT(TYPES), type, language, &types);
+	append_options(SORTS, COUNT(SORTS), sort, language, &sorts);
+	for (size_t i = 0; i < list->n; i++)
+		append_row(list->files[i], language, &rows);
+	expand("row.html", NULL, 0, language, &blank);
+	append_next(x, page, list, &next);
+	if (list->n == 0) {
+		struct template_value text = {"text", language_text(language, filtered ? "nothing" : "empty")};
+
+		expand("empty.html", &text, 1, language, &empty);
+	}
+	struct template_value values[] = {
+		{"lang", language->tag},
+		{"v_icon", version("icon.svg", v_icon)},
+		{"v_style", version("style.css", v_style)},
+		{"v_app", version("app.js", v_app)},
+		{"strings", strings ? strings->data : NULL},
+		{"q", given(x, "q", "")},
+		{"type_options", buf_text(&types)},
+		{"sort_options", buf_text(&sorts)},
+		{"rows", buf_text(&rows)},
+		{"empty", buf_text(&empty)},
+		{"next", buf_text(&next)},
+		{"row_template", buf_text(&blank)},
+	};
+	expand("page.html", values, COUNT(values), language, out);
+	out->failed = out->failed || rows.failed || next.failed;
+	buf_release(&types);
+	buf_release(&sorts);
+	buf_release(&rows);
+	buf_release(&empty);
+	buf_release(&next);
+	buf_release(&blank);
+}
+
+static void page_finish(struct exchange *x)
+{
+	struct page *page = exchange_state(x);
+	struct file_list list;
+	struct buf html;
+	struct err err;
+
+	if (files_list(((struct front *)exchange_context(x))->core, &page->query, &list, &err) < 0) {
+		reply_error(x, &err);
+		return;
+	}
+	buf_init(&html, WEB_PAGE_MAX);
+	render(x, page, &list, &html);
+	file_list_release(&list);
+	reply_status(x, 200);
+	web_page_headers(x);
+	reply_header(x, "Content-Language", page->language->tag);
+	reply_buf(x, &html);
+}
+
+const struct http_handler web_page = {.check = page_check, .finish = page_finish};
+
+void web_problem_page(struct exchange *x, int status, const char *title, const char *detail, struct buf *out)
+{
+	const struct language *language = language_choose(exchange_header(x, "Accept-Language"));
+	char v_icon[17], v_style[17], number[16];
+
+	snprintf(number, sizeof(number), "%d", status);
+	struct template_value values[] = {
+		{"lang", language->tag},
+		{"v_icon", version("icon.svg", v_icon)},
+		{"v_style", version("style.css", v_style)},
+		{"status", number},
+		{"title", title},
+		{"detail", detail},
+		{"request_id", exchange_request_id(x)},
+	};
+	expand("message.html", values, COUNT(values), language, out);
+}
