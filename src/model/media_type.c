@@ -9,6 +9,7 @@
 
 #include "depotd/base/embedded.h"
 #include "depotd/base/utf8.h"
+#include "media_private.h"
 
 static const char octet_stream[] = "application/octet-stream";
 
@@ -106,94 +107,6 @@ bool media_type_looks_like_text(const unsigned char *head, size_t n, bool whole)
 
 /* --- by extension --- */
 
-/*
- * What /etc/mime.types lacks, or calls by a name that the signatures (and the rest of the world) do not use. Wins over it.
- * Sorted by extension.
- */
-static const struct media_extension modern[] = {
-	{"7z", "application/x-7z-compressed"},
-	{"aif", "audio/aiff"},
-	{"aifc", "audio/aiff"},
-	{"aiff", "audio/aiff"},
-	{"apng", "image/apng"},
-	{"appimage", "application/vnd.appimage"},
-	{"ass", "text/x-ssa"},
-	{"avif", "image/avif"},
-	{"bz2", "application/x-bzip2"},
-	{"cjs", "text/javascript"},
-	{"conf", "text/plain"},
-	{"cr2", "image/x-canon-cr2"},
-	{"cr3", "image/x-canon-cr3"},
-	{"cue", "application/x-cue"},
-	{"djvu", "image/vnd.djvu"},
-	{"dng", "image/x-adobe-dng"},
-	{"eot", "application/vnd.ms-fontobject"},
-	{"fb2", "application/x-fictionbook+xml"},
-	{"flac", "audio/flac"},
-	{"flv", "video/x-flv"},
-	{"glb", "model/gltf-binary"},
-	{"go", "text/x-go"},
-	{"gpx", "application/gpx+xml"},
-	{"heic", "image/heic"},
-	{"heif", "image/heif"},
-	{"ini", "text/plain"},
-	{"ipynb", "application/x-ipynb+json"},
-	{"iso", "application/x-iso9660-image"},
-	{"jfif", "image/jpeg"},
-	{"js", "text/javascript"},
-	{"json5", "application/json5"},
-	{"jsonl", "application/jsonl"},
-	{"jsx", "text/javascript"},
-	{"jxl", "image/jxl"},
-	{"kt", "text/x-kotlin"},
-	{"log", "text/plain"},
-	{"lz4", "application/x-lz4"},
-	{"m2ts", "video/mp2t"},
-	{"m4b", "audio/mp4"},
-	{"m4v", "video/x-m4v"},
-	{"markdown", "text/markdown"},
-	{"md", "text/markdown"},
-	{"mid", "audio/midi"},
-	{"midi", "audio/midi"},
-	{"mjs", "text/javascript"},
-	{"mka", "audio/x-matroska"},
-	{"mkv", "video/x-matroska"},
-	{"ndjson", "application/x-ndjson"},
-	{"nef", "image/x-nikon-nef"},
-	{"opus", "audio/ogg"},
-	{"parquet", "application/vnd.apache.parquet"},
-	{"psd", "image/vnd.adobe.photoshop"},
-	{"rar", "application/vnd.rar"},
-	{"rs", "text/rust"},
-	{"rss", "application/rss+xml"},
-	{"rtf", "application/rtf"},
-	{"sql", "application/sql"},
-	{"sqlite", "application/vnd.sqlite3"},
-	{"srt", "application/x-subrip"},
-	{"swift", "text/x-swift"},
-	{"tgz", "application/gzip"},
-	{"toml", "application/toml"},
-	{"ts", "text/typescript"},
-	{"tsx", "text/typescript"},
-	{"txz", "application/x-xz"},
-	{"vue", "text/x-vue"},
-	{"wasm", "application/wasm"},
-	{"wav", "audio/wav"},
-	{"weba", "audio/webm"},
-	{"webm", "video/webm"},
-	{"webp", "image/webp"},
-	{"whl", "application/x-wheel+zip"},
-	{"wma", "audio/x-ms-wma"},
-	{"wmv", "video/x-ms-wmv"},
-	{"woff", "font/woff"},
-	{"woff2", "font/woff2"},
-	{"xpi", "application/x-xpinstall"},
-	{"xz", "application/x-xz"},
-	{"yaml", "application/yaml"},
-	{"yml", "application/yaml"},
-	{"zst", "application/zstd"},
-};
-
 enum { EXTENSION_MAX = 31 };
 
 static int compare_extension(const void *key, const void *row)
@@ -212,9 +125,8 @@ const char *media_type_by_extension(const char *name)
 	for (const char *p = dot + 1; *p != '\0'; p++)
 		extension[n++] = lower(*p);
 	extension[n] = '\0';
-	const struct media_extension *row =
-		bsearch(extension, modern, sizeof(modern) / sizeof(modern[0]), sizeof(modern[0]),
-			compare_extension);
+	const struct media_extension *row = bsearch(extension, media_modern, media_modern_count,
+						    sizeof(media_modern[0]), compare_extension);
 	if (row == NULL)
 		row = bsearch(extension, media_extensions, media_extension_count,
 			      sizeof(media_extensions[0]), compare_extension);
