@@ -68,7 +68,6 @@ int config_run(struct invocation *invocation);
 struct stores {
 	struct blob_store *blobs;
 	struct metadata *metadata;
-	int lock; /* held on the data directory, or -1 */
 };
 
 enum stores_lock {

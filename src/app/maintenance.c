@@ -57,7 +57,7 @@ static void print_finding(void *context, const struct finding *finding)
 
 int check_run(struct invocation *invocation)
 {
-	struct stores stores = {.lock = -1};
+	struct stores stores = {0};
 	struct check_summary summary = {0};
 	struct err err;
 	struct check_options options = {
@@ -95,7 +95,7 @@ static void print_failed(void *context, const struct uuid *id, const struct err 
 
 int reindex_run(struct invocation *invocation)
 {
-	struct stores stores = {.lock = -1};
+	struct stores stores = {0};
 	struct reindex_summary summary = {0};
 	struct err err;
 	supervision_prepare();

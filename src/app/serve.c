@@ -281,7 +281,7 @@ static void stop(struct daemon *d)
 
 int serve_run(struct invocation *invocation)
 {
-	struct daemon d = {.invocation = invocation, .config = invocation->config, .stores = {.lock = -1}};
+	struct daemon d = {.invocation = invocation, .config = invocation->config};
 	struct err err;
 	int status = EXIT_FAILED;
 

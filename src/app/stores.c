@@ -1,15 +1,7 @@
-/*
- * Opens the two stores as configured: bytes first, then rows; closes them in the other order. Main thread.
- *
- * The serving daemon holds an exclusive lock on the data directory: the sweep of a second one would take the first one's
- * young files for garbage wherever their databases differ.
- */
+/* Opens the two stores as configured: bytes first, then rows; closes them in the other order. Main thread. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "app_private.h"
 
@@ -108,27 +100,6 @@ int stores_metadata_config(const struct config *config, struct metrics *metrics,
 
 /* --- opening --- */
 
-static int lock_directory(const char *directory, int *lock, struct err *err)
-{
-	struct buf path;
-	buf_init(&path, 4096);
-	buf_printf(&path, "%s/lock", directory);
-	int fd = open(buf_text(&path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int result = 0;
-	if (fd < 0) {
-		result = err_set_errno(err, ERR_IO, "%s", buf_text(&path));
-	} else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		result = errno == EWOULDBLOCK
-				 ? err_set(err, ERR_CONFLICT, "another depotd serves the data directory %s", directory)
-				 : err_set_errno(err, ERR_IO, "lock %s", buf_text(&path));
-		close(fd);
-	} else {
-		*lock = fd;
-	}
-	buf_release(&path);
-	return result;
-}
-
 static int open_blobs(const struct config *config, enum stores_lock lock, struct blob_store **out,
 		      struct err *err)
 {
@@ -155,7 +126,7 @@ int stores_make_directory(const struct config *config, struct err *err)
 int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics, struct stores *out,
 		struct err *err)
 {
-	struct stores stores = {.lock = -1};
+	struct stores stores = {0};
 	struct metadata_config metadata;
 	struct buf url;
 	int result = -1;
@@ -163,9 +134,6 @@ int stores_open(const struct config *config, enum stores_lock lock, struct metri
 	buf_init(&url, URL_MAX_BYTES);
 	if (stores_metadata_config(config, metrics, &url, &metadata, err) != 0 ||
 	    open_blobs(config, lock, &stores.blobs, err) != 0)
-		goto out;
-	if (lock == STORES_LOCKED &&
-	    lock_directory(config_text(config, CONFIG_STORAGE_DATA_DIR), &stores.lock, err) != 0)
 		goto out;
 	if (metadata_open(&metadata, &stores.metadata, err) != 0)
 		goto out;
@@ -184,10 +152,6 @@ void stores_close(struct stores *stores)
 {
 	if (stores->metadata != NULL)
 		metadata_close(&stores->metadata);
-	if (stores->blobs == NULL)
-		return;
-	blob_close(&stores->blobs);
-	if (stores->lock >= 0)
-		close(stores->lock);
-	stores->lock = -1;
+	if (stores->blobs != NULL)
+		blob_close(&stores->blobs);
 }

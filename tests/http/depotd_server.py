@@ -80,13 +80,13 @@ class Answer:
 
 class DepotdServer:
     def __init__(self, flags=(), environment=None, database=None, listen="127.0.0.1:0", data_dir=None, pass_fds=(),
-                 wrapper=(), ready=True):
+                 wrapper=(), start=True):
         self.flags = list(flags)
         self.environment = dict(environment or {})
         self.listen = [listen] if isinstance(listen, str) else list(listen)
         self.pass_fds = tuple(pass_fds)
         self.wrapper = list(wrapper)
-        self.wait_ready = ready
+        self.start_on_enter = start  # False: `with` only makes directory and database
         self.directory = tempfile.mkdtemp(prefix="depotd-test-")
         self.data_dir = data_dir or os.path.join(self.directory, "data")
         self.database_kind = database or os.environ.get("DEPOTD_TEST_DATABASE", "sqlite")
@@ -103,7 +103,7 @@ class DepotdServer:
     # --- life ---
 
     def __enter__(self):
-        return self.start()
+        return self.start() if self.start_on_enter else self
 
     def __exit__(self, kind, value, traceback):
         try:
@@ -122,7 +122,8 @@ class DepotdServer:
                 line += ["--listen", address]
         return line + self.flags + list(more)
 
-    def start(self):
+    def start(self, ready=True):
+        """Starts it and waits until it listens; ready=False: does not wait, for one that is expected to fail."""
         self._lines = []
         self._changed = threading.Condition()
         self._ended = False
@@ -132,7 +133,7 @@ class DepotdServer:
                                             stderr=subprocess.PIPE, pass_fds=self.pass_fds)
         self._reader = threading.Thread(target=self._read_stderr, args=(self.process.stderr,), daemon=True)
         self._reader.start()
-        if self.wait_ready:
+        if ready:
             self.wait_until_ready()
         return self
 

@@ -127,17 +127,23 @@ class Commands(unittest.TestCase):
             self.assertEqual(server.request("GET", file["url"] + "/metadata").json(), patched.json())
 
     def test_migrate_makes_the_schema_once_and_then_says_so(self):
-        with DepotdServer() as server:
+        with DepotdServer(start=False) as server:
             first = server.command("migrate")
             self.assertEqual((first.returncode, first.stderr), (0, ""))
             self.assertRegex(first.stdout, r"^the schema went from version 0 to version \d+\n$")
             self.assertRegex(server.command("migrate").stdout, r"^the schema is up to date \(version \d+\)\n$")
             server.start()
 
+    def test_migrate_makes_the_data_directory_of_the_embedded_database(self):
+        with tempfile.TemporaryDirectory() as directory:
+            data = os.path.join(directory, "data")
+            self.assertEqual(run_depotd("migrate", "--data-dir", data).returncode, 0)
+            self.assertTrue(os.path.exists(os.path.join(data, "metadata.db")))
+
     def test_serve_without_migrating_refuses_a_schema_that_is_too_old(self):
-        with DepotdServer(flags=["--database.migrate", "off"], ready=False) as server:
-            self.assertEqual(server.start().wait(), 1)
-            self.assertRegex(server.stderr, r"^depotd: .*migrate")
+        with DepotdServer(flags=["--database.migrate", "off"], start=False) as server:
+            self.assertEqual(server.start(ready=False).wait(), 1)
+            self.assertRegex(server.stderr, r"^depotd: .*migrate$")
 
     def forget(self, server, file):
         """Takes the row away behind the server's back."""

@@ -81,7 +81,7 @@ class Lifecycle(unittest.TestCase):
         with DepotdServer() as server:
             second = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", server.data_dir, "--database", server.database)
             self.assertEqual(second.returncode, 1)
-            self.assertEqual(second.stderr, "depotd: another depotd serves the data directory %s\n" % server.data_dir)
+            self.assertEqual(second.stderr, "depotd: another depotd serves %s\n" % server.data_dir)
 
     def test_an_address_that_is_taken_ends_the_start_with_1_and_is_named(self):
         with DepotdServer() as server, tempfile.TemporaryDirectory() as directory:
@@ -203,16 +203,14 @@ class SocketActivation(unittest.TestCase):
 
     def test_an_inherited_socket_beyond_loopback_needs_the_access_mode_too(self):
         with socket.create_server(("0.0.0.0", 0)) as listener:
-            server = self.activated(listener, ready=False)
-            with server:
-                self.assertEqual(server.wait(), 1)
+            with self.activated(listener, start=False) as server:
+                self.assertEqual(server.start(ready=False).wait(), 1)
                 self.assertIn("an inherited socket can be reached from other machines", server.stderr)
 
     def test_an_inherited_descriptor_that_does_not_listen_is_refused(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-            server = self.activated(datagram, ready=False)
-            with server:
-                self.assertEqual(server.wait(), 1)
+            with self.activated(datagram, start=False) as server:
+                self.assertEqual(server.start(ready=False).wait(), 1)
                 self.assertIn("no listening TCP socket", server.stderr)
 
 
