@@ -277,6 +277,7 @@ void account_refusal(struct http_server *server, enum refusal why);
 
 /* --- listen.c --- */
 struct listener {
+	bool inherited; /* somebody else holds the same socket */
 	int fd; /* ours until libmicrohttpd has started on it, and again after quiescing; -1 */
 	struct MHD_Daemon *daemon;
 	char address[INET6_ADDRSTRLEN + sizeof("[]:65535")];

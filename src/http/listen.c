@@ -20,7 +20,7 @@ static int enable(int fd, int level, int option)
 }
 
 /* Remembers the socket, with its address as text. Takes fd over, also on failure. */
-static int listener_add(struct http_server *server, int fd, struct err *err)
+static int listener_add(struct http_server *server, int fd, bool inherited, struct err *err)
 {
 	union peer name;
 	socklen_t len = sizeof(name);
@@ -33,7 +33,7 @@ static int listener_add(struct http_server *server, int fd, struct err *err)
 	}
 	server->listeners = grown;
 	struct listener *l = &grown[server->listener_count];
-	*l = (struct listener){.fd = fd};
+	*l = (struct listener){.fd = fd, .inherited = inherited};
 	memset(&name, 0, sizeof(name));
 	if (getsockname(fd, &name.any, &len) != 0) {
 		(void)close(fd);
@@ -65,7 +65,7 @@ static int listen_on(struct http_server *server, const struct addrinfo *ai, cons
 		(void)close(fd);
 		return -1;
 	}
-	return listener_add(server, fd, err);
+	return listener_add(server, fd, false, err);
 }
 
 /* "host:port" or "[host]:port" apart. -1 malformed. */
@@ -113,7 +113,7 @@ int http_server_listen_fd(struct http_server *server, int fd, struct err *err)
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
 		return err_set_errno(err, ERR_INVALID, "inherited descriptor %d", fd);
 	(void)enable(fd, IPPROTO_TCP, TCP_NODELAY);
-	return listener_add(server, fd, err);
+	return listener_add(server, fd, true, err);
 }
 
 const char *http_server_address(const struct http_server *server, size_t i)

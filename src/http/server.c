@@ -185,8 +185,12 @@ void http_server_quiesce(struct http_server *server)
 		if (l->daemon == NULL)
 			continue;
 		int fd = MHD_quiesce_daemon(l->daemon);
-		if (fd >= 0)
-			(void)shutdown(fd, SHUT_RDWR); /* who connects now is refused, not left waiting */
+		/*
+		 * Who connects now is refused, not left waiting. A socket of systemd's is left alone: shutdown() would end
+		 * it for its owner, too, and the next depotd is to find those who wait in its queue.
+		 */
+		if (fd >= 0 && !l->inherited)
+			(void)shutdown(fd, SHUT_RDWR);
 		l->fd = fd;
 	}
 }
