@@ -270,10 +270,11 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 {
 	const struct language *language = page->language;
 	const char *sort = given(x, "sort", "-created_at"), *type = given(x, "type", "");
-	struct buf types, sorts, rows, empty, next, blank;
+	struct template_value tag = {"tag", given(x, "tag", NULL)};
+	struct buf types, sorts, rows, empty, next, blank, tag_input, tag_filter;
 	char v_icon[17], v_style[17], v_app[17];
 	const struct embedded_file *strings = web_asset(language->asset);
-	bool filtered = *given(x, "q", "") || *type || *given(x, "tag", "") || *given(x, "cursor", "");
+	bool filtered = *given(x, "q", "") || *type || tag.text || *given(x, "cursor", "");
 
 	buf_init(&types, 64 * 1024);
 	buf_init(&sorts, 64 * 1024);
@@ -281,6 +282,12 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 	buf_init(&empty, 64 * 1024);
 	buf_init(&next, 512 * 1024);
 	buf_init(&blank, 64 * 1024);
+	buf_init(&tag_input, 64 * 1024);
+	buf_init(&tag_filter, 64 * 1024);
+	if (tag.text) {
+		expand("tag-input.html", &tag, 1, language, &tag_input);
+		expand("tag-filter.html", &tag, 1, language, &tag_filter);
+	}
 	append_options(TYPES, COUNT(TYPES), type, language, &types);
 	append_options(SORTS, COUNT(SORTS), sort, language, &sorts);
 	for (size_t i = 0; i < list->n; i++)
@@ -305,6 +312,8 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 		{"empty", buf_text(&empty)},
 		{"next", buf_text(&next)},
 		{"row_template", buf_text(&blank)},
+		{"tag_input", buf_text(&tag_input)},
+		{"tag_filter", buf_text(&tag_filter)},
 	};
 	expand("page.html", values, COUNT(values), language, out);
 	out->failed = out->failed || rows.failed || next.failed;
@@ -314,6 +323,8 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 	buf_release(&empty);
 	buf_release(&next);
 	buf_release(&blank);
+	buf_release(&tag_input);
+	buf_release(&tag_filter);
 }
 
 static void page_finish(struct exchange *x)

@@ -34,8 +34,6 @@ function filters() {
 	const query = new URLSearchParams();
 	for (const [key, value] of new FormData(search))
 		if (value && !(key === "sort" && value === "-created_at")) query.set(key, value);
-	const tag = new URLSearchParams(location.search).get("tag");
-	if (tag) query.set("tag", tag);
 	return query;
 }
 
