@@ -214,10 +214,31 @@ static void batch_add(struct batch *b, const struct metadata *store,
 		b->members[b->groups++] = index;
 }
 
+/*
+ * In the order of ids, two batches that have ids in common never wait for each other in a circle. In the order of groups (and
+ * of ids within) for the slow path.
+ */
+static int compare_ids(const void *a, const void *b)
+{
+	const struct command *left = a, *right = b;
+
+	return strcmp(left->params[0].text, right->params[0].text);
+}
+
+static int compare_groups(const void *a, const void *b)
+{
+	const struct command *left = a, *right = b;
+
+	if (left->group != right->group)
+		return left->group < right->group ? -1 : 1;
+	return compare_ids(a, b);
+}
+
 /* The slow path: someone's row was refused. Each request's files under a savepoint of their own. */
 static int run_apart(struct batch *b, struct metadata *store, struct registration *registrations,
 		     int64_t deadline_ns, struct err *err)
 {
+	qsort(b->commands, b->count, sizeof(*b->commands), compare_groups);
 	if (store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups,
 				   deadline_ns, err) < 0)
 		return -1;
@@ -251,6 +272,7 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	for (size_t i = 0; i < n && rc == 0; i++)
 		batch_add(&batch, store, &registrations[i], i);
 	if (rc == 0 && batch.count > 0) {
+		qsort(batch.commands, batch.count, sizeof(*batch.commands), compare_ids);
 		rc = store->ops->run(store->driver, batch.commands, batch.count, RUN_IDEMPOTENT,
 				     deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
