@@ -192,6 +192,16 @@ static int refuse(const struct config_key *key, const char *text, const char *or
 
 /* --- setting --- */
 
+static int replace_text(char **to, const char *from, struct err *err)
+{
+	char *copy = strdup(from);
+	if (copy == NULL)
+		return err_set(err, ERR_NO_MEMORY, "configuration");
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
 /* Appends the comma-separated items of text to the list. */
 static int add_items(const struct config_key *key, struct value *value, const char *text, const char *origin,
 		     struct err *err)
@@ -255,11 +265,8 @@ static int set_scalar(const struct config_key *key, struct value *value, const c
 	int64_t number;
 	if (!parse_scalar(key, text, &number))
 		return refuse(key, text, origin, err);
-	char *copy = strdup(text);
-	if (copy == NULL)
-		return err_set(err, ERR_NO_MEMORY, "configuration");
-	free(value->text);
-	value->text = copy;
+	if (replace_text(&value->text, text, err) != 0)
+		return -1;
 	value->number = number;
 	return 0;
 }
@@ -288,11 +295,8 @@ int config_set(struct config *config, enum config_id id, const char *text, enum 
 	if (key->type == CONFIG_LIST ? set_list(key, value, text, again, origin, err) != 0
 				     : set_scalar(key, value, text, origin, err) != 0)
 		return -1;
-	char *copy = strdup(origin);
-	if (copy == NULL)
-		return err_set(err, ERR_NO_MEMORY, "configuration");
-	free(value->origin);
-	value->origin = copy;
+	if (replace_text(&value->origin, origin, err) != 0)
+		return -1;
 	value->source = source;
 	return 0;
 }
@@ -358,16 +362,8 @@ void config_database_url(const struct config *config, struct buf *out)
 /* Takes over a scalar's value; struct value owns its texts, so they are copied. */
 static int copy_scalar(struct value *to, const struct value *from, struct err *err)
 {
-	char *text = strdup(from->text), *origin = strdup(from->origin);
-	if (text == NULL || origin == NULL) {
-		free(text);
-		free(origin);
-		return err_set(err, ERR_NO_MEMORY, "configuration");
-	}
-	free(to->text);
-	free(to->origin);
-	to->text = text;
-	to->origin = origin;
+	if (replace_text(&to->text, from->text, err) != 0 || replace_text(&to->origin, from->origin, err) != 0)
+		return -1;
 	to->number = from->number;
 	to->source = from->source;
 	return 0;

@@ -77,7 +77,7 @@ int stores_metadata_config(const struct config *config, struct metrics *metrics,
 {
 	config_database_url(config, url);
 	if (!is_sqlite(buf_text(url))) {
-		char password[PASSWORD_MAX];
+		char password[PASSWORD_MAX] = "";
 		int found = find_password(config, password, err);
 		if (found < 0)
 			return -1;
