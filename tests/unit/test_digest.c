@@ -117,8 +117,8 @@ static void sha_256_is_found_among_other_algorithms(void **state)
 		"sha-512=:AAAA:, sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:",
 		"sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:\t,\tmd5=:AA==:",
 		"sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:;p=1;q",
-		"a, b=1, c=-1.5, d=\"x\\\"y\", e=tok/en, f=?0, g=(1 \"a\";p :AA==:);q=2, "
-		"sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:",
+		("a, b=1, c=-1.5, d=\"x\\\"y\", e=tok/en, f=?0, g=(1 \"a\";p :AA==:);q=2, "
+		 "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:"),
 		"sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0:",
 	};
 	for (size_t i = 0; i < COUNT(fields); i++) {
