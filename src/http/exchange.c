@@ -33,6 +33,19 @@ static void exchange_break(struct exchange *x, const struct err *why)
 	account_refusal(x->server, REFUSED_MALFORMED);
 }
 
+/*
+ * Unique without asking for randomness each time, which costs seven system calls: the server's own id, its last 48 bits
+ * counting.
+ */
+static void name_request(struct exchange *x)
+{
+	struct uuid id = x->server->request_base;
+	uint64_t number = atomic_fetch_add_explicit(&x->server->requests, 1, memory_order_relaxed);
+	for (size_t i = 15; i >= 10; i--, number >>= 8)
+		id.bytes[i] = (unsigned char)number;
+	uuid_format(&id, x->request_id);
+}
+
 struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const struct err *refused)
 {
 	unsigned lines = head_count_lines(data, n);
@@ -50,8 +63,7 @@ struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const 
 	x->started_ns = clock_monotonic_ns();
 	arena_init(&x->arena, HTTP_ARENA_MAX);
 	reply_init(x);
-	struct uuid id = uuid_new();
-	uuid_format(&id, x->request_id);
+	name_request(x);
 	x->bytes = (char *)(x + 1) + fields;
 	memcpy(x->bytes, data, n);
 	if (head_parse(x->bytes, n, (struct head_field *)(x + 1), &x->head, &err) != 0 || refused != NULL)

@@ -183,6 +183,8 @@ struct http_server {
 	struct conn *conns;
 	struct address_count **addresses; /* hash table of connections per address */
 	struct event_thread *threads;
+	struct uuid request_base;  /* Request-Ids are this with a number at its end */
+	_Atomic uint64_t requests; /* so many were named */
 	_Atomic size_t conn_count;
 	_Atomic int64_t exchanges; /* alive, until their release() has run */
 	_Atomic int64_t suspended; /* not in libmicrohttpd's hands */

@@ -115,6 +115,7 @@ int http_server_new(const struct http_config *config, const struct http_route *r
 		return err_set(err, ERR_NO_MEMORY, "no memory for the HTTP server");
 	server->config = *config;
 	server->context = context;
+	server->request_base = uuid_new();
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_t monotonic;
 	pthread_condattr_init(&monotonic);
