@@ -474,7 +474,7 @@ def percentile(values, p):
     return sorted(values)[min(len(values) - 1, int(len(values) * p))]
 
 
-def measure(store, rows, requests, only, limit):
+def measure(store, rows, requests, only, limit, best_of):
     files = samples(store, rows)
     lister = Lister(store)
     random.seed(7)
@@ -489,9 +489,11 @@ def measure(store, rows, requests, only, limit):
                 query = Query(sort, limit, **make())
                 if i % 2:
                     query.position = deep(lister, query)
-                began = time.perf_counter()
-                page, cursor = lister.page(query)
-                took = (time.perf_counter() - began) * 1000
+                took = 1e9
+                for _ in range(best_of):
+                    began = time.perf_counter()
+                    page, cursor = lister.page(query)
+                    took = min(took, (time.perf_counter() - began) * 1000)
                 if i < 5:
                     continue
                 times.append(took)
@@ -599,6 +601,8 @@ def main():
     parser.add_argument("--requests", type=int, default=200, help="for each filter and sort")
     parser.add_argument("--limit", type=int, default=50, help="rows of a page")
     parser.add_argument("--only", help="filters whose title matches this regular expression")
+    parser.add_argument("--best-of", type=int, default=1, help="run each request so often and take the best: what is left is the "
+                        "work itself, where the machine is busy with other things")
     parser.add_argument("--keep", metavar="DIR", help="directory of a cluster to keep and to use again")
     parser.add_argument("--pg-bin", default=None)
     parser.add_argument("--check", action="store_true")
@@ -608,7 +612,7 @@ def main():
     if options.check and options.rows == 10_000_000:
         options.rows = 10_000
     if options.conninfo:
-        return measure(Postgres(options.conninfo), options.rows, options.requests, options.only, options.limit)
+        return measure(Postgres(options.conninfo), options.rows, options.requests, options.only, options.limit, options.best_of)
     directory = options.keep or tempfile.mkdtemp(prefix="list-latency-")
     os.chmod(directory, 0o755) if not options.keep else None
     cluster = Cluster(options.pg_bin or find_binaries(), directory)
@@ -632,7 +636,7 @@ def main():
         if options.check:
             run_checks(store, options)
         else:
-            measure(store, options.rows, options.requests, options.only, options.limit)
+            measure(store, options.rows, options.requests, options.only, options.limit, options.best_of)
     finally:
         cluster.stop()
         if not options.keep:
