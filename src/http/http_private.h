@@ -145,6 +145,7 @@ struct exchange {
 	bool checked;        /* check() ran */
 	bool admitted;       /* the worker queue has taken it once */
 	bool in_epoll;       /* the pump's set knows the socket */
+	_Atomic bool armed;  /* the pump owns x and waits for its socket */
 	bool continue_sent;
 	bool broken;         /* the head was refused: head_err says why */
 	struct err *head_err; /* in the arena */

@@ -79,6 +79,7 @@ void pump_arm(struct exchange *x)
 	uint64_t held = x->conn->stash.len; /* of a small body: the rest is all that can come */
 	(void)conn_set_lowat(x->conn, wanted > held ? wanted - held : 1);
 	x->in_epoll = true;
+	atomic_store(&x->armed, true); /* hands x over: everything before this is seen by the pump */
 	if (epoll_ctl(x->server->pump->epoll_fd, op, x->conn->fd, &event) != 0)
 		exchange_cancel(x); /* out of memory or of watches */
 }
@@ -135,6 +136,8 @@ static void linger_end(struct pump *p, struct lingerer *l)
 	*at = l->next;
 	p->linger_count--;
 	pthread_mutex_unlock(&p->lock);
+	/* Closing alone would leave it in the set while the event thread still has its own descriptor of the socket. */
+	(void)epoll_ctl(p->epoll_fd, EPOLL_CTL_DEL, l->fd, NULL);
 	(void)close(l->fd);
 	free(l);
 }
@@ -250,13 +253,16 @@ static void check_deadlines(struct pump *p, int64_t now)
 
 static void dispatch(struct pump *p, struct pump_source *source)
 {
+	struct exchange *x;
 	uint64_t count;
 	switch (source->kind) {
 	case PUMP_WAKE:
 		(void)!read(p->wake_fd, &count, sizeof(count));
 		return;
 	case PUMP_EXCHANGE:
-		exchange_wake((struct exchange *)(void *)source);
+		x = (struct exchange *)(void *)source;
+		if (atomic_exchange(&x->armed, false))
+			exchange_wake(x);
 		return;
 	case PUMP_LINGER:
 		linger_read(p, (struct lingerer *)(void *)source);
