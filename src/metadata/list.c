@@ -1,10 +1,10 @@
 /*
- * Lists: which statements answer a query, and how far they go. The rules are sql's (statements.sql, "Lists" and HOW TO CHOOSE;
- * the figures were measured there); the numbers of its rules stand at the functions here. Worker threads.
+ * Lists: which statements answer a query, and how far they go. The rules are sql's: statements.sql, "Lists" and HOW TO CHOOSE,
+ * whose numbers stand at the functions here; the figures were measured there (tests/bench/list_latency.py). Worker threads.
  *
  * A page is gathered by passes. A pass runs one statement, which looks at a bounded number of rows in the order of the list
  * and gives those that pass the filters; where its budget ends, the next pass goes on. A page that takes too long ends short,
- * and says where to go on: files.end.
+ * and says where to go on: file_list.end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +14,18 @@
 #include "list_private.h"
 
 enum {
-	WALK_SLACK = 16, /* rows beyond those wanted that a plain walk looks at: the expired */
-	GROWTH = 4,
-	RANGE_CAP = 20000, /* fewer candidates than this are fetched and sorted */
-	FACET_CAP = 3000,
-	SEARCH_CAP = 15000,
-	WALK_FIRST = 2000, /* rows that a walk with filters looks at in its first pass */
-	WALK_FIRST_SEARCH = 10000,
-	WALK_NEXT = 4000,
-	WALK_TIME_MS = 6, /* no further pass after this */
-	WALK_TIME_SEARCH_MS = 40,
+	PLAIN_SLACK = 16,  /* rows beyond those wanted that a plain walk looks at: the expired */
+	WALK_FIRST = 1000, /* rows that a walk with filters looks at in its first pass */
+	WALK_MOST = 16000,
+	WALK_LEAST = 200, /* a pass that would be shorter is not worth it */
+	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
+	FETCH_MOST = 100000,
+	SEARCH_CAP =
+		50000, /* names and, ten times as dear, blocks that a search by the index may touch */
+	BLOCK_COST = 10,
+	LIST_TIME_MS = 6, /* since the page was begun; no further pass after this */
+	SEARCH_TRY_MS = 6,
+	SEARCH_TIME_MS = 40,
 	STATEMENT_NAME_MAX = 64,
 	NS_PER_MS = 1000000,
 };
@@ -96,93 +98,78 @@ static bool is_done(const struct listing *l)
 	return l->exhausted || l->page.n == l->wanted;
 }
 
-/* Passes until the page is full, the rows are at their end, or time_ms are over. */
-static int walk(struct listing *l, const char *source, int64_t budget, int64_t growth,
-		int64_t time_ms, struct err *err)
+/*
+ * Passes until the page is full, the rows are at their end, or limit_ms have gone since the page was begun. Each has the budget
+ * that the time left allows at the pace of the one before.
+ */
+static int walk(struct listing *l, const char *source, int64_t budget, int64_t limit_ms,
+		struct err *err)
 {
-	int64_t stop_ns = clock_monotonic_ns() + time_ms * NS_PER_MS;
+	while (!is_done(l) && budget >= WALK_LEAST) {
+		int64_t began_ns = clock_monotonic_ns(), now_ns;
 
-	do {
 		if (pass(l, source, budget, err) < 0)
 			return -1;
-		budget *= growth;
-	} while (!is_done(l) && clock_monotonic_ns() < stop_ns);
+		now_ns = clock_monotonic_ns();
+		budget = budget * (l->began_ns + limit_ms * NS_PER_MS - now_ns) /
+			 (now_ns - began_ns + 1);
+		if (budget > WALK_MOST)
+			budget = WALK_MOST;
+	}
 	return 0;
 }
 
-/* As long as a statement may take; a page that is not full by then ends short. */
-static int64_t long_time_ms(const struct listing *l)
+/* A few rows that hold all of the answer: read, sorted, filtered. */
+static int fetch(struct listing *l, const char *source, int64_t budget, struct err *err)
 {
-	return l->store->call_timeout_ms / 4;
+	for (; !is_done(l); budget = FETCH_MOST) {
+		if (pass(l, source, budget, err) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 /* --- choosing --- */
 
-/* Where all files are to be looked at: by the facet to go by, if there is one. */
-static const char *walk_source(const struct listing *l)
+/* Rule 4: a walk finds a word that many names hold; an index one that few hold. */
+static int search(struct listing *l, const char *source, struct err *err)
 {
-	return l->facet_count > 0 ? "walk_facet" : "walk_all";
-}
+	int64_t names = 0, blocks = 0;
+	int indexed;
 
-/* Rule 2: nothing has to be filtered but what the index says, and the expired. */
-static int list_plainly(struct listing *l, struct err *err)
-{
-	return walk(l, walk_source(l), (int64_t)l->wanted + WALK_SLACK, GROWTH, long_time_ms(l),
-		    err);
-}
-
-/* Rule 3: files of one name, in the order of names. */
-static int list_same_name(struct listing *l, struct err *err)
-{
-	return walk(l, "walk_same", (int64_t)l->wanted + WALK_SLACK, GROWTH, long_time_ms(l), err);
-}
-
-/* A few rows that hold all of the answer: read, sorted, filtered. */
-static int fetch(struct listing *l, const char *source, struct err *err)
-{
-	return walk(l, source, (int64_t)l->wanted * GROWTH, GROWTH, long_time_ms(l), err);
-}
-
-/* Rule 4, at its end: no filter leaves few rows, so enough of those that a walk meets pass them. */
-static int list_by_walking(struct listing *l, struct err *err)
-{
-	if (pass(l, walk_source(l), WALK_FIRST, err) < 0)
-		return -1;
-	return is_done(l) ? 0 : walk(l, walk_source(l), WALK_NEXT, 1, WALK_TIME_MS, err);
-}
-
-/* Rule 5: a walk finds a word that many names hold; an index one that few hold. */
-static int list_by_searching(struct listing *l, struct err *err)
-{
-	int64_t first = l->facet_count > 0 ? WALK_FIRST : WALK_FIRST_SEARCH, found = SEARCH_CAP + 1;
-
-	if (pass(l, walk_source(l), first, err) < 0)
+	if (walk(l, source, WALK_FIRST, SEARCH_TRY_MS, err) < 0)
 		return -1;
 	if (is_done(l))
 		return 0;
-	if (list_probe_search(l, SEARCH_CAP + 1, &found, err) < 0)
+	indexed = list_probe_search(l, SEARCH_CAP + 1, &names, &blocks, err);
+	if (indexed < 0)
 		return -1;
-	if (found > SEARCH_CAP)
-		return walk(l, walk_source(l), WALK_NEXT, 1, WALK_TIME_SEARCH_MS, err);
-	return fetch(l, "fetch_search", err);
+	if (indexed && names + BLOCK_COST * blocks <= SEARCH_CAP)
+		return fetch(l, "fetch_search", FETCH_MOST, err);
+	return walk(l, source, WALK_FIRST, SEARCH_TIME_MS, err);
 }
 
 static int choose(struct listing *l, struct err *err)
 {
 	const struct list_query *query = l->query;
-	char source[STATEMENT_NAME_MAX];
+	const char *walk_source = l->facet_count > 0 ? "walk_facet" : "walk_all", *source;
 	int found;
 
 	if (query->name && query->sort == LIST_SORT_NAME)
-		return list_same_name(l, err);
-	if (!l->has_other_filters)
-		return list_plainly(l, err);
-	found = list_probe(l, RANGE_CAP, FACET_CAP, source, sizeof(source), err);
+		return walk(l, "walk_same", WALK_FIRST, LIST_TIME_MS, err); /* rule 1 */
+	if (query->has_sha256 && query->sort == LIST_SORT_CREATED)
+		return walk(l, "walk_content", WALK_FIRST, LIST_TIME_MS, err);
+	if (l->is_plain) /* rule 2; the first pass may be short of WALK_LEAST */
+		return pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK, err) < 0
+			       ? -1
+			       : walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
+	found = list_probe(l, &source, err); /* rule 3 */
 	if (found < 0)
 		return -1;
 	if (found > 0)
-		return fetch(l, source, err);
-	return l->has_search ? list_by_searching(l, err) : list_by_walking(l, err);
+		return fetch(l, source, (int64_t)l->wanted * FETCH_GROWTH, err);
+	return l->has_search ? search(l, walk_source, err)
+			     : walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
 }
 
 /* --- the page --- */

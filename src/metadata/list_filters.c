@@ -14,7 +14,10 @@
 enum {
 	LIST_MEMORY_MAX = 1024 * 1024,
 	TEXT_MAX = 64 * 1024,
-	QUERY_FACETS_MAX = LIST_TAGS_MAX + LIST_ATTRIBUTES_MAX + 3
+	FETCH_CAP = 20000,      /* rows that are few enough to be fetched and sorted */
+	FETCH_NAMED_CAP = 4000, /* by a facet, in the order of names */
+	CONTENT_CAP = 2000,
+	FACET_CAP = 5000, /* counts beyond this say no more about which facet is rarest */
 };
 
 /* --- parameters --- */
@@ -28,58 +31,57 @@ static const char *keep(struct listing *l, struct buf *text)
 	return kept;
 }
 
-/* The facets of the query, the one to walk by first (rule 4: attribute, tag, owner, type, major). */
-static int gather_facets(const struct list_query *q, int64_t numbers[QUERY_FACETS_MAX], size_t *n,
-			 struct err *err)
+static int add_facet(struct listing *l, enum facet_kind kind, const char *text, const char *value,
+		     struct err *err)
 {
-	int rc = 0;
+	int64_t number = 0;
 
-	*n = 0;
-	for (size_t i = 0; i < q->attribute_count && rc == 0; i++)
-		rc = facet_number(FACET_ATTRIBUTE, q->attributes[i].path, q->attributes[i].value,
-				  &numbers[(*n)++], err);
-	for (size_t i = 0; i < q->tag_count && rc == 0; i++)
-		rc = facet_number(FACET_TAG, q->tags[i], NULL, &numbers[(*n)++], err);
-	if (q->owner && rc == 0)
-		rc = facet_number(FACET_OWNER, q->owner, NULL, &numbers[(*n)++], err);
-	if (q->type && rc == 0)
-		rc = facet_number(FACET_TYPE, q->type, NULL, &numbers[(*n)++], err);
-	if (q->type_major && rc == 0)
-		rc = facet_number(FACET_MAJOR, q->type_major, NULL, &numbers[(*n)++], err);
-	return rc;
+	if (facet_number(kind, text, value, &number, err) < 0)
+		return -1;
+	for (size_t i = 0; i < l->facet_count; i++) {
+		if (l->facets[i] == number) /* tag=a&tag=a */
+			return 0;
+	}
+	l->facets[l->facet_count++] = number;
+	return 0;
 }
 
-static bool is_among(const int64_t *numbers, size_t n, int64_t number)
+/* F: of attributes, tags, owner, type or its family, in this order. */
+static int gather_facets(struct listing *l, struct err *err)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (numbers[i] == number)
-			return true;
-	}
-	return false;
+	const struct list_query *q = l->query;
+	int rc = 0;
+
+	for (size_t i = 0; i < q->attribute_count && rc == 0; i++)
+		rc = add_facet(l, FACET_ATTRIBUTE, q->attributes[i].path, q->attributes[i].value,
+			       err);
+	for (size_t i = 0; i < q->tag_count && rc == 0; i++)
+		rc = add_facet(l, FACET_TAG, q->tags[i], NULL, err);
+	if (q->owner && rc == 0)
+		rc = add_facet(l, FACET_OWNER, q->owner, NULL, err);
+	if (q->type && rc == 0)
+		rc = add_facet(l, FACET_TYPE, q->type, NULL, err);
+	if (q->type_major && rc == 0)
+		rc = add_facet(l, FACET_MAJOR, q->type_major, NULL, err);
+	return rc;
 }
 
 static int set_facets(struct listing *l, struct err *err)
 {
-	int64_t numbers[QUERY_FACETS_MAX];
 	struct json_writer w;
 	struct buf text;
-	size_t n;
 
-	if (gather_facets(l->query, numbers, &n, err) < 0)
+	if (gather_facets(l, err) < 0)
 		return -1;
 	buf_init(&text, TEXT_MAX);
 	json_writer_init(&w, &text);
 	json_open_array(&w);
-	for (size_t i = 0; i < n; i++) {
-		if (is_among(numbers, i, numbers[i])) /* tag=a&tag=a */
-			continue;
-		json_int(&w, numbers[i]);
-		l->facet_count++;
-	}
+	for (size_t i = 0; i < l->facet_count; i++)
+		json_int(&w, l->facets[i]);
 	json_close_array(&w);
 	l->params[LIST_FACETS] = value_text(keep(l, &text));
-	l->params[LIST_FACET] = value_int(n > 0 ? numbers[0] : 0);
-	l->params[LIST_FACET].null = n == 0;
+	l->params[LIST_FACET] = value_int(l->facet_count > 0 ? l->facets[0] : 0);
+	l->params[LIST_FACET].null = l->facet_count == 0;
 	return 0;
 }
 
@@ -111,8 +113,9 @@ static void set_ranges(struct listing *l)
 {
 	const struct list_query *q = l->query;
 
-	l->has_created = q->created_after != INT64_MIN || q->created_before != INT64_MAX;
-	l->has_size = q->min_size >= 0 || q->max_size >= 0;
+	l->by_created = q->sort != LIST_SORT_CREATED &&
+			(q->created_after != INT64_MIN || q->created_before != INT64_MAX);
+	l->by_size = q->sort != LIST_SORT_SIZE && (q->min_size >= 0 || q->max_size >= 0);
 	l->params[LIST_CREATED_LOW] = value_int(q->created_after);
 	l->params[LIST_CREATED_HIGH] = value_int(q->created_before);
 	l->params[LIST_SIZE_LOW] = value_int(q->min_size >= 0 ? q->min_size : 0);
@@ -151,22 +154,15 @@ static void set_start(struct listing *l)
 		memset(l->from_id.bytes, 0xFF, sizeof(l->from_id.bytes));
 }
 
-/* Whether no one index holds all that is asked for. */
-static bool has_other_filters(const struct listing *l)
-{
-	const struct list_query *q = l->query;
-
-	return l->has_search || q->has_sha256 || q->name || l->facet_count > 1 ||
-	       (l->has_created && q->sort != LIST_SORT_CREATED) ||
-	       (l->has_size && q->sort != LIST_SORT_SIZE);
-}
-
 int listing_init(struct listing *l, struct metadata *store, const struct list_query *query,
 		 struct err *err)
 {
 	struct list_sink sink;
 
-	*l = (struct listing){.store = store, .query = query, .deadline_ns = store_deadline(store)};
+	*l = (struct listing){.store = store,
+			      .query = query,
+			      .began_ns = clock_monotonic_ns(),
+			      .deadline_ns = store_deadline(store)};
 	arena_init(&l->memory, LIST_MEMORY_MAX);
 	l->wanted = (size_t)query->limit + 1;
 	if (list_sink_init(&sink, l->wanted, err) < 0)
@@ -180,7 +176,8 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 	set_start(l);
 	if (set_facets(l, err) < 0)
 		return -1;
-	l->has_other_filters = has_other_filters(l);
+	l->is_plain = !l->has_search && !query->name && !query->has_sha256 && !l->by_created &&
+		      !l->by_size && l->facet_count < 2;
 	if (l->params[LIST_FACETS].null || (l->has_search && l->params[LIST_Q].null))
 		return err_set(err, ERR_NO_MEMORY, "a list");
 	return 0;
@@ -194,117 +191,136 @@ void listing_release(struct listing *l)
 
 /* --- counts --- */
 
-/* The smallest count so far, and what it would be fetched by. */
-struct candidate {
-	int64_t count;
-	const char *source;
-	bool by_facet;
-	int64_t facet;
+struct probe {
+	struct listing *listing;
+	int64_t all_created, all_size, all_name, all_content; /* of files_probe_all */
+	const char *source; /* the smallest of the ranges so far, or NULL */
+	int64_t least;      /* rows of it */
+	int64_t facet;      /* its facet, where F is not empty */
+	int64_t rarest;     /* the facet with the least count */
+	int64_t rarest_count;
 };
 
-static void consider(struct candidate *best, int64_t cap, int64_t count, const char *source,
-		     const int64_t *facet)
+static void consider(struct probe *p, bool given, int64_t count, const char *source, int64_t facet)
 {
-	if (count > cap || (best->source && count >= best->count))
+	if (!given || (p->source && count >= p->least))
 		return;
-	*best = (struct candidate){count, source, facet != NULL, facet ? *facet : 0};
+	p->source = source;
+	p->least = count;
+	p->facet = facet;
 }
 
-struct all_probe {
-	struct listing *listing;
-	struct candidate *best;
-	int64_t range_cap, facet_cap;
-	bool created, size;
-};
-
-/* 0 created in the range 1 of the size 2 of the name 3 of the content */
 static int take_all(void *context, const struct value *columns, size_t n, struct err *err)
 {
-	struct all_probe *p = context;
-	const struct list_query *q = p->listing->query;
+	struct probe *p = context;
 
 	if (n < 4)
 		return err_set(err, ERR_INTERNAL, "files_probe_all has too few columns");
-	if (p->created)
-		consider(p->best, p->range_cap, columns[0].number, "fetch_created", NULL);
-	if (p->size)
-		consider(p->best, p->range_cap, columns[1].number, "fetch_size", NULL);
-	if (q->name)
-		consider(p->best, p->range_cap, columns[2].number, "fetch_name", NULL);
-	if (q->has_sha256)
-		consider(p->best, p->facet_cap, columns[3].number, "fetch_sha256", NULL);
+	p->all_created = columns[0].number;
+	p->all_size = columns[1].number;
+	p->all_name = columns[2].number;
+	p->all_content = columns[3].number;
 	return 0;
 }
 
-/* A range that is not to be counted is an empty one. All files are, where there is nothing else to count but facets or q. */
-static int probe_all(struct all_probe *p, struct err *err)
+/* A range that is not to be counted is given as an empty one. */
+static int probe_all(struct probe *p, struct err *err)
 {
 	struct listing *l = p->listing;
-	const struct value *all = l->params;
-	bool anything;
-
-	p->created = l->has_created && l->query->sort != LIST_SORT_CREATED;
-	p->size = l->has_size && l->query->sort != LIST_SORT_SIZE;
-	anything = p->created || p->size || l->query->name || l->query->has_sha256;
-	if (!anything)
-		p->created = true;
-
+	bool created = l->by_created && l->facet_count == 0,
+	     size = l->by_size && l->facet_count == 0;
 	struct value params[] = {
-		all[LIST_NAME],
-		value_int(p->range_cap + 1),
-		p->created ? all[LIST_CREATED_LOW] : value_int(0),
-		p->created ? all[LIST_CREATED_HIGH] : value_int(0),
-		p->size ? all[LIST_SIZE_LOW] : value_int(1),
-		p->size ? all[LIST_SIZE_HIGH] : value_int(0),
-		all[LIST_SHA256],
+		l->params[LIST_NAME],
+		value_int(FETCH_CAP + 1),
+		created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
+		created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
+		size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
+		size ? l->params[LIST_SIZE_HIGH] : value_int(INT64_MIN),
+		l->params[LIST_SHA256],
 	};
-	return store_read(l->store, "files_probe_all", params, 7, take_all, p, l->deadline_ns, err);
+
+	if (!l->query->name && !l->query->has_sha256 && !created && !size)
+		return 0;
+	if (store_read(l->store, "files_probe_all", params, sizeof(params) / sizeof(params[0]),
+		       take_all, p, l->deadline_ns, err) < 0)
+		return -1;
+	consider(p, created, p->all_created, "fetch_created", 0);
+	consider(p, size, p->all_size, "fetch_size", 0);
+	return 0;
 }
 
-/* 0 facet 1 files with it in the created range 2 of the size */
+static size_t place_of(const struct listing *l, int64_t facet)
+{
+	size_t i = 0;
+
+	while (i < l->facet_count && l->facets[i] != facet)
+		i++;
+	return i;
+}
+
+/* 0 facet 1 files with it in the created range 2 of the size. Of facets equally rare the first in F is the one to walk by. */
 static int take_facet(void *context, const struct value *columns, size_t n, struct err *err)
 {
-	struct all_probe *p = context;
+	struct probe *p = context;
+	struct listing *l = p->listing;
+	int64_t facet, count;
 
 	if (n < 3)
 		return err_set(err, ERR_INTERNAL, "files_probe_facets has too few columns");
-	consider(p->best, p->facet_cap, columns[1].number, "fetch_facet", &columns[0].number);
-	if (p->listing->has_size)
-		consider(p->best, p->facet_cap, columns[2].number, "fetch_facet_size",
-			 &columns[0].number);
+	facet = columns[0].number;
+	count = columns[1].number < columns[2].number ? columns[1].number : columns[2].number;
+	if (count < p->rarest_count ||
+	    (count == p->rarest_count && place_of(l, facet) < place_of(l, p->rarest))) {
+		p->rarest = facet;
+		p->rarest_count = count;
+	}
+	consider(p, l->by_created, columns[1].number, "fetch_facet_created", facet);
+	consider(p, l->by_size, columns[2].number, "fetch_facet_size", facet);
 	return 0;
 }
 
-static int probe_facets(struct all_probe *p, struct err *err)
+static int probe_facets(struct probe *p, struct err *err)
 {
 	struct listing *l = p->listing;
-	const struct value *all = l->params;
+	bool ranges = l->by_created || l->by_size;
 	struct value params[] = {
-		all[LIST_FACETS],      value_int(p->facet_cap + 1),
-		all[LIST_CREATED_LOW], all[LIST_CREATED_HIGH],
-		all[LIST_SIZE_LOW],    l->has_size ? all[LIST_SIZE_HIGH] : value_int(-1),
+		l->params[LIST_FACETS],      value_int((ranges ? FETCH_CAP : FACET_CAP) + 1),
+		l->params[LIST_CREATED_LOW], l->params[LIST_CREATED_HIGH],
+		l->params[LIST_SIZE_LOW],    l->params[LIST_SIZE_HIGH],
 	};
 
-	if (l->facet_count == 0)
+	if (l->facet_count == 0 || (!ranges && l->facet_count == 1))
 		return 0;
-	return store_read(l->store, "files_probe_facets", params, 6, take_facet, p, l->deadline_ns,
-			  err);
+	return store_read(l->store, "files_probe_facets", params,
+			  sizeof(params) / sizeof(params[0]), take_facet, p, l->deadline_ns, err);
 }
 
-int list_probe(struct listing *l, int64_t range_cap, int64_t facet_cap, char *out, size_t max,
-	       struct err *err)
+int list_probe(struct listing *l, const char **source, struct err *err)
 {
-	struct candidate best = {0};
-	struct all_probe probe = {
-		.listing = l, .best = &best, .range_cap = range_cap, .facet_cap = facet_cap};
+	bool named = l->facet_count > 0 && l->query->sort == LIST_SORT_NAME;
+	struct probe p = {.listing = l,
+			  .rarest = l->facet_count > 0 ? l->facets[0] : 0,
+			  .rarest_count = INT64_MAX};
 
-	if (probe_all(&probe, err) < 0 || probe_facets(&probe, err) < 0)
+	if (probe_all(&p, err) < 0)
 		return -1;
-	if (!best.source)
+	if (l->query->has_sha256 && p.all_content <= CONTENT_CAP) {
+		*source = "fetch_sha256";
+		return 1;
+	}
+	if (l->query->name && p.all_name <= FETCH_CAP) {
+		*source = "fetch_name";
+		return 1;
+	}
+	if (probe_facets(&p, err) < 0)
+		return -1;
+	if (l->facet_count > 0)
+		l->params[LIST_FACET] = value_int(p.rarest);
+	if (!p.source || p.least > (named ? FETCH_NAMED_CAP : FETCH_CAP))
 		return 0;
-	if (best.by_facet)
-		l->params[LIST_FACET] = value_int(best.facet);
-	snprintf(out, max, "%s", best.source);
+	if (l->facet_count > 0)
+		l->params[LIST_FACET] = value_int(p.facet);
+	*source = p.source;
 	return 1;
 }
 
@@ -313,6 +329,18 @@ static int take_number(void *context, const struct value *columns, size_t n, str
 	if (n < 1 || columns[0].kind != VALUE_INT)
 		return err_set(err, ERR_INTERNAL, "the database gave no number");
 	*(int64_t *)context = columns[0].number;
+	return 0;
+}
+
+static int take_names_and_blocks(void *context, const struct value *columns, size_t n,
+				 struct err *err)
+{
+	int64_t *counts = context;
+
+	if (n < 2)
+		return err_set(err, ERR_INTERNAL, "files_probe_search has too few columns");
+	counts[0] = columns[0].null ? 0 : columns[0].number;
+	counts[1] = columns[1].null ? 0 : columns[1].number;
 	return 0;
 }
 
@@ -355,17 +383,21 @@ static bool has_three(const char *text, int64_t searchable)
 	return false;
 }
 
-int list_probe_search(struct listing *l, int64_t most, int64_t *found, struct err *err)
+int list_probe_search(struct listing *l, int64_t most, int64_t *names, int64_t *blocks,
+		      struct err *err)
 {
 	struct value params[] = {l->params[LIST_Q], value_int(most)};
-	int64_t searchable = SEARCH_WALK;
+	int64_t searchable = SEARCH_WALK, counts[2] = {0, 0};
 
 	if (store_read(l->store, "search_index", NULL, 0, take_number, &searchable, l->deadline_ns,
 		       err) < 0)
 		return -1;
-	*found = most;
 	if (searchable == SEARCH_WALK || !has_three(params[0].text, searchable))
 		return 0;
-	return store_read(l->store, "files_probe_search", params, 2, take_number, found,
-			  l->deadline_ns, err);
+	if (store_read(l->store, "files_probe_search", params, 2, take_names_and_blocks, counts,
+		       l->deadline_ns, err) < 0)
+		return -1;
+	*names = counts[0];
+	*blocks = counts[1];
+	return 1;
 }

@@ -26,17 +26,20 @@ enum list_param {
 	LIST_PARAMS
 };
 
+enum { LIST_FACETS_MAX = LIST_TAGS_MAX + LIST_ATTRIBUTES_MAX + 3 };
+
 struct listing {
 	struct metadata *store;
 	const struct list_query *query;
 	struct arena memory;
-	int64_t deadline_ns;
+	int64_t began_ns, deadline_ns;
 	struct value params[LIST_PARAMS]; /* those that stay the same over all passes */
+	int64_t facets[LIST_FACETS_MAX];  /* in the order of F, none twice */
 	size_t facet_count;
-	bool has_created, has_size; /* ranges */
-	bool has_search;            /* q */
-	bool has_other_filters; /* beside the sort's own range and one facet: some that no one index holds together */
-	size_t wanted;       /* rows: one more than the page's limit */
+	bool by_created, by_size; /* R: ranges that are given and not of the sort's key */
+	bool has_search;          /* q */
+	bool is_plain; /* one facet at most and no other filter but the sort key's own range */
+	size_t wanted; /* rows: one more than the page's limit */
 	int64_t from_number; /* where the next pass starts */
 	const char *from_name;
 	struct uuid from_id;
@@ -49,12 +52,12 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 void listing_release(struct listing *l);
 
 /*
- * Counts, within bounds, what the filters leave. 1: the one that leaves fewest leaves few enough to be fetched, by the source
- * named in out (fetch_name, …; LIST_FACET is set to fit). 0: none does; LIST_FACET is the one to walk by. -1.
+ * Counts, within bounds, what the filters leave (rule 3). 1: few enough to be fetched, by the source named in *source
+ * (LIST_FACET is set to fit). 0: too many; LIST_FACET is the rarest facet, to walk by. -1.
  */
-int list_probe(struct listing *l, int64_t range_cap, int64_t facet_cap, char *out, size_t max,
-	       struct err *err);
-/* About how many names hold q, up to most; more than that where no index could be used. */
-int list_probe_search(struct listing *l, int64_t most, int64_t *found, struct err *err);
+int list_probe(struct listing *l, const char **source, struct err *err);
+/* About how many names hold q, in how many blocks, up to most. 1, or 0 where no index could look for it. */
+int list_probe_search(struct listing *l, int64_t most, int64_t *names, int64_t *blocks,
+		      struct err *err);
 
 #endif
