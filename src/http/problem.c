@@ -18,10 +18,8 @@ static void render_json(struct exchange *x, int status, const char *title, const
 	json_text(&w, title);
 	json_key(&w, "status");
 	json_int(&w, status);
-	if (detail != NULL) {
-		json_key(&w, "detail");
-		json_text(&w, detail);
-	}
+	json_key(&w, "detail");
+	json_text(&w, detail);
 	json_key(&w, "request_id");
 	json_text(&w, x->request_id);
 	json_close_object(&w);
@@ -64,13 +62,21 @@ static bool has_field(const struct reply *r, const char *name)
 	return false;
 }
 
+/* What went wrong inside is for the log; the client learns what it can do. 5xx that say so themselves are no secret. */
+static const char *detail_for_client(const struct err *err, int status)
+{
+	if (err->kind == ERR_UNAVAILABLE)
+		return "a part of the server that this request needs does not answer; try again later";
+	if (err->kind == ERR_UNKNOWN_OUTCOME)
+		return "whether the change was made is not known yet; look before trying again";
+	return status == 500 ? "the server failed; its log says more under this request's id" : err->message;
+}
+
 void reply_error(struct exchange *x, const struct err *err)
 {
 	int status = err_http_status(err->kind);
 	const char *title = err_title(err->kind);
-	/* What went wrong inside is for the log; 5xx that tell the client what to do are no secret. */
-	bool secret = status == 500 || err->kind == ERR_UNAVAILABLE || err->kind == ERR_UNKNOWN_OUTCOME;
-	const char *detail = secret ? NULL : err->message;
+	const char *detail = detail_for_client(err, status);
 	struct buf body;
 	if (status >= 500 && err->kind != ERR_NOT_IMPLEMENTED && err->kind != ERR_VERSION)
 		log_event(status == 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, x->request_id, "%s %s: %s",
