@@ -245,6 +245,10 @@ static int take_attribute(struct list_query *query, struct arena *arena, const c
 			       ATTRIBUTE_KEY_MAX);
 	if (path[0] == '.' || path[n - 1] == '.' || strstr(path, "..") != NULL)
 		return err_set(err, ERR_INVALID, "%s: has an empty part between dots", key);
+	for (size_t i = 0; i < query->attribute_count; i++) {
+		if (strcmp(query->attributes[i].path, path) == 0)
+			return err_set(err, ERR_INVALID, "%s: given twice", key);
+	}
 	if (query->attribute_count == LIST_ATTRIBUTES_MAX)
 		return err_set(err, ERR_INVALID, "%s: at most %d attributes are allowed", key,
 			       LIST_ATTRIBUTES_MAX);
