@@ -35,12 +35,18 @@ static const struct choice SORTS[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-void web_page_headers(struct exchange *x)
+/* What every page is fenced by, pages about problems too: they show what the client sent. */
+static void fence(struct exchange *x)
 {
-	reply_header(x, "Content-Type", "text/html; charset=utf-8");
 	reply_header(x, "Content-Security-Policy", POLICY);
 	reply_header(x, "X-Content-Type-Options", "nosniff");
 	reply_header(x, "Referrer-Policy", "same-origin");
+}
+
+void web_page_headers(struct exchange *x)
+{
+	fence(x);
+	reply_header(x, "Content-Type", "text/html; charset=utf-8");
 	reply_header(x, "Cache-Control", "no-store");
 	reply_header(x, "Vary", "Accept-Language, Accept");
 }
@@ -354,6 +360,8 @@ void web_problem_page(struct exchange *x, int status, const char *title, const c
 	const struct language *language = language_choose(exchange_header(x, "Accept-Language"));
 	char v_icon[17], v_style[17], number[16];
 
+	fence(x);
+	reply_header(x, "Content-Language", language->tag);
 	snprintf(number, sizeof(number), "%d", status);
 	struct template_value values[] = {
 		{"lang", language->tag},
