@@ -171,19 +171,23 @@ struct metric *metrics_histogram(struct metrics *m, const char *name, const char
 		metric_find_or_add(m, name, help, labels, METRIC_HISTOGRAM, &is_new);
 	if (metric == NULL || !is_new)
 		return metric;
-	metric->bounds = calloc(n + 1, sizeof(*metric->bounds));
-	metric->bounds_ns = calloc(n + 1, sizeof(*metric->bounds_ns));
-	metric->buckets = calloc(n + 1, sizeof(*metric->buckets));
-	/* Without memory it stays in the family, empty and never observed: bound_count and buckets say so. */
-	if (metric->bounds == NULL || metric->bounds_ns == NULL || metric->buckets == NULL) {
-		free(metric->buckets);
-		metric->buckets = NULL;
+	double *seconds = calloc(n + 1, sizeof(*seconds));
+	int64_t *ns = calloc(n + 1, sizeof(*ns));
+	_Atomic int64_t *buckets = calloc(n + 1, sizeof(*buckets));
+	/* Without memory the series stays in its family, and without buckets it is neither observed nor rendered. */
+	if (seconds == NULL || ns == NULL || buckets == NULL) {
+		free(seconds);
+		free(ns);
+		free(buckets);
 		return NULL;
 	}
 	for (unsigned i = 0; i < n; i++) {
-		metric->bounds[i] = bounds[i];
-		metric->bounds_ns[i] = llround(bounds[i] * 1e9);
+		seconds[i] = bounds[i];
+		ns[i] = llround(bounds[i] * 1e9);
 	}
+	metric->bounds = seconds;
+	metric->bounds_ns = ns;
+	metric->buckets = buckets;
 	metric->bound_count = n;
 	return metric;
 }

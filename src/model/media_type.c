@@ -186,7 +186,7 @@ static const struct refinement {
 	 {"*xml", "text/*", "application/x-*", "application/vnd.*", "model/*",
 	  "application/dash+*"}},
 	{"text/html",
-	 {"application/xhtml+xml", "text/markdown", "text/javascript", "text/x-*",
+	 {"*xml", "application/xml-dtd", "text/markdown", "text/javascript", "text/x-*",
 	  "message/rfc822"}},
 	{"application/gzip",
 	 {"application/x-gtar-compressed", "application/x-compressed-tar",

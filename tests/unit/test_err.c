@@ -70,7 +70,7 @@ static void errno_decides_the_kind_where_it_says_more(void **state)
 	}
 }
 
-static void clearing_leaves_nothing(void **state)
+static void clearing_an_error_leaves_nothing_of_it(void **state)
 {
 	(void)state;
 	struct err err;
@@ -88,7 +88,7 @@ int main(void)
 		cmocka_unit_test(a_long_message_is_cut_between_characters),
 		cmocka_unit_test(a_message_may_wrap_itself),
 		cmocka_unit_test(errno_decides_the_kind_where_it_says_more),
-		cmocka_unit_test(clearing_leaves_nothing),
+		cmocka_unit_test(clearing_an_error_leaves_nothing_of_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

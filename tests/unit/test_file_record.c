@@ -219,7 +219,7 @@ static void a_patch_changes_what_it_names_and_counts_the_revision(void **state)
 	file_record_unref(&r);
 }
 
-static void null_removes(void **state)
+static void null_in_a_patch_removes_the_member(void **state)
 {
 	(void)state;
 	struct file_record *r =
@@ -344,7 +344,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_description_is_refused),
 		cmocka_unit_test(a_description_may_know_more_than_we_do),
 		cmocka_unit_test(a_patch_changes_what_it_names_and_counts_the_revision),
-		cmocka_unit_test(null_removes),
+		cmocka_unit_test(null_in_a_patch_removes_the_member),
 		cmocka_unit_test(a_patch_that_changes_nothing_keeps_the_revision),
 		cmocka_unit_test(a_patched_name_is_cleaned_like_any_other),
 		cmocka_unit_test(a_file_that_expired_at_the_epoch_did_expire),

@@ -108,7 +108,7 @@ static void printing_sorts_keys_and_drops_blanks(void **state)
 		      "{\"a\":{\"y\":true,\"z\":null},\"b\":[1,2]}");
 }
 
-static void numbers_survive(void **state)
+static void numbers_come_back_as_they_were_given(void **state)
 {
 	(void)state;
 	assert_prints("9223372036854775807", "9223372036854775807");
@@ -172,7 +172,7 @@ static void what_is_no_json_is_refused_with_its_place(void **state)
 	assert_refused("\"a\0b\"", 5);
 }
 
-static void nesting_is_bounded(void **state)
+static void nesting_has_a_bound_and_brackets_in_strings_are_none(void **state)
 {
 	(void)state;
 	char text[2 * (JSON_DEPTH_MAX + 1)];
@@ -254,11 +254,11 @@ int main(void)
 		cmocka_unit_test(texts_are_escaped_no_more_than_they_must),
 		cmocka_unit_test(broken_bytes_come_out_as_replacement_characters),
 		cmocka_unit_test(printing_sorts_keys_and_drops_blanks),
-		cmocka_unit_test(numbers_survive),
+		cmocka_unit_test(numbers_come_back_as_they_were_given),
 		cmocka_unit_test(numbers_that_would_not_survive_are_refused),
 		cmocka_unit_test(any_kind_of_value_may_stand_alone),
 		cmocka_unit_test(what_is_no_json_is_refused_with_its_place),
-		cmocka_unit_test(nesting_is_bounded),
+		cmocka_unit_test(nesting_has_a_bound_and_brackets_in_strings_are_none),
 		cmocka_unit_test(a_million_brackets_are_refused_at_once),
 		cmocka_unit_test(merge_patch_does_what_its_rfc_shows),
 	};

@@ -300,6 +300,22 @@ static void a_cursor_resumes_where_it_was_made(void **state)
 	buf_release(&cursor);
 }
 
+static void the_order_of_attributes_does_not_matter_to_a_cursor(void **state)
+{
+	(void)state;
+	static const char *const one[][2] = {{"attr.b", "1"}, {"attr.a", "2"}, {"attr.a", "1"}};
+	static const char *const other[][2] = {{"attr.a", "1"}, {"attr.a", "2"}, {"attr.b", "1"}};
+	static const char *const swapped[][2] = {{"attr.a", "1"}, {"attr.b", "2"}, {"attr.a", "1"}};
+	struct err err;
+	struct buf cursor;
+	for (size_t i = 0; i < COUNT(one); i++)
+		add(one[i][0], one[i][1]);
+	encode(1, NULL, &cursor);
+	assert_int_equal(resume(other, COUNT(other), buf_text(&cursor), &err), 0);
+	assert_int_equal(resume(swapped, COUNT(swapped), buf_text(&cursor), &err), -1);
+	buf_release(&cursor);
+}
+
 static void a_cursor_by_name_carries_the_name(void **state)
 {
 	(void)state;
@@ -441,6 +457,7 @@ int main(void)
 		TEST(tags_and_attributes_are_bounded),
 		TEST(memory_that_is_not_there_is_said_to_be),
 		TEST(a_cursor_resumes_where_it_was_made),
+		TEST(the_order_of_attributes_does_not_matter_to_a_cursor),
 		TEST(a_cursor_by_name_carries_the_name),
 		TEST(a_cursor_is_bound_to_sort_direction_and_filters),
 		TEST(a_cursor_with_any_character_changed_is_refused),

@@ -284,7 +284,7 @@ static void a_reader_that_is_gone_costs_its_lines_only(void **state)
 	free(out);
 }
 
-static void levels_have_names(void **state)
+static void every_level_has_a_name_of_its_own(void **state)
 {
 	(void)state;
 	assert_int_equal(log_level_parse("error"), LOG_LEVEL_ERROR);
@@ -310,7 +310,7 @@ int main(void)
 		cmocka_unit_test_setup(a_reader_that_never_comes_back_does_not_hold_up_the_stop,
 				       setup),
 		cmocka_unit_test_setup(a_reader_that_is_gone_costs_its_lines_only, setup),
-		cmocka_unit_test(levels_have_names),
+		cmocka_unit_test(every_level_has_a_name_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,35 +10,35 @@
 #define DEPOTD_BASE_ERR_H
 
 enum err_kind {
-	ERR_NONE = 0,         /* no error */
-	ERR_INVALID,          /* what the caller gave is malformed; message says what and where (400) */
-	ERR_UNAUTHORIZED,     /* credentials are needed (401) */
-	ERR_FORBIDDEN,        /* seen, but may not be done (403) */
-	ERR_NOT_FOUND,        /* no such thing (404) */
-	ERR_METHOD,           /* the resource exists, the method does not (405) */
-	ERR_TIMEOUT,          /* the peer was too slow (408) */
-	ERR_CONFLICT,         /* the state forbids it (409) */
-	ERR_GONE,             /* was there, is no more (410) */
-	ERR_LENGTH_REQUIRED,  /* 411 */
-	ERR_PRECONDITION,     /* If-Match and its kin failed (412) */
-	ERR_TOO_LARGE,        /* over a limit of size (413) */
-	ERR_URI_TOO_LONG,     /* 414 */
-	ERR_MEDIA_TYPE,       /* 415 */
-	ERR_RANGE,            /* no satisfiable range (416) */
-	ERR_EXPECTATION,      /* 417 */
-	ERR_UNPROCESSABLE,    /* well-formed, but contradicts what is known (422) */
-	ERR_TOO_MANY,         /* rate limit (429) */
+	ERR_NONE = 0,     /* no error */
+	ERR_INVALID,      /* what the caller gave is malformed; message says what and where (400) */
+	ERR_UNAUTHORIZED, /* credentials are needed (401) */
+	ERR_FORBIDDEN,    /* seen, but may not be done (403) */
+	ERR_NOT_FOUND,    /* no such thing (404) */
+	ERR_METHOD,       /* the resource exists, the method does not (405) */
+	ERR_TIMEOUT,      /* the peer was too slow (408) */
+	ERR_CONFLICT,     /* the state forbids it (409) */
+	ERR_GONE,         /* was there, is no more (410) */
+	ERR_LENGTH_REQUIRED,   /* 411 */
+	ERR_PRECONDITION,      /* If-Match and its kin failed (412) */
+	ERR_TOO_LARGE,         /* over a limit of size (413) */
+	ERR_URI_TOO_LONG,      /* 414 */
+	ERR_MEDIA_TYPE,        /* 415 */
+	ERR_RANGE,             /* no satisfiable range (416) */
+	ERR_EXPECTATION,       /* 417 */
+	ERR_UNPROCESSABLE,     /* well-formed, but contradicts what is known (422) */
+	ERR_TOO_MANY,          /* rate limit (429) */
 	ERR_HEADERS_TOO_LARGE, /* 431 */
-	ERR_INTERNAL,         /* a defect or an unexpected state (500) */
-	ERR_IO,               /* a disk or device failed; never retried as if it had worked (500) */
-	ERR_NOT_IMPLEMENTED,  /* 501 */
-	ERR_UNAVAILABLE,      /* the database (or another part) is away; try later (503) */
-	ERR_BUSY,             /* a bounded queue or pool is full; try later (503) */
-	ERR_NO_MEMORY,        /* malloc failed (503) */
-	ERR_VERSION,          /* HTTP version not supported (505) */
-	ERR_DISK_FULL,        /* ENOSPC, EDQUOT or below storage.reserve (507) */
-	ERR_UNKNOWN_OUTCOME,  /* a COMMIT was sent and its answer lost: neither success nor failure (503) */
-	ERR_CANCELLED,        /* the client left or the server stops; nobody reads an answer */
+	ERR_INTERNAL,          /* a defect or an unexpected state (500) */
+	ERR_IO,              /* a disk or device failed; never retried as if it had worked (500) */
+	ERR_NOT_IMPLEMENTED, /* 501 */
+	ERR_UNAVAILABLE,     /* the database (or another part) is away; try later (503) */
+	ERR_BUSY,            /* a bounded queue or pool is full; try later (503) */
+	ERR_NO_MEMORY,       /* malloc failed (503) */
+	ERR_VERSION,         /* HTTP version not supported (505) */
+	ERR_DISK_FULL,       /* ENOSPC, EDQUOT or below storage.reserve (507) */
+	ERR_UNKNOWN_OUTCOME, /* a COMMIT was sent and its answer lost: neither success nor failure (503) */
+	ERR_CANCELLED, /* the client left or the server stops; nobody reads an answer */
 	ERR_KIND_COUNT
 };
 
@@ -51,7 +51,8 @@ struct err {
 };
 
 /* Fills err (message truncated to fit, always terminated, on a UTF-8 boundary). Returns -1, so: return err_set(…). */
-int err_set(struct err *err, enum err_kind kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int err_set(struct err *err, enum err_kind kind, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /*
  * The same from errno: appends ": <strerror>" and keeps errno. ENOSPC and EDQUOT become ERR_DISK_FULL, ENOMEM

@@ -32,7 +32,7 @@ void json_text(struct json_writer *w, const char *value); /* NULL writes null; m
 void json_text_n(struct json_writer *w, const char *value, size_t n);
 void json_int(struct json_writer *w, int64_t value);
 void json_bool(struct json_writer *w, bool value);
-void json_nothing(struct json_writer *w); /* null; json_null() is jansson's */
+void json_nothing(struct json_writer *w);               /* null; json_null() is jansson's */
 void json_raw(struct json_writer *w, const char *json); /* a value that is JSON text already */
 
 /*

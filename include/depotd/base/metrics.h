@@ -18,13 +18,15 @@ struct metrics *metrics_new(void); /* NULL out of memory */
 void metrics_free(struct metrics **m);
 
 /* `labels` is NULL or ready-made `method="GET",code="200"`. Return NULL out of memory; all metric_* take NULL as "no-op". */
-struct metric *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels);
-struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help, const char *labels);
-struct metric *metrics_gauge_fn(struct metrics *m, const char *name, const char *help, const char *labels,
-				double (*read)(void *context), void *context);
+struct metric *metrics_counter(struct metrics *m, const char *name, const char *help,
+			       const char *labels);
+struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help,
+			     const char *labels);
+struct metric *metrics_gauge_fn(struct metrics *m, const char *name, const char *help,
+				const char *labels, double (*read)(void *context), void *context);
 /* bounds: ascending upper bounds in seconds; +Inf is implied. */
-struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels,
-				 const double *bounds, unsigned n);
+struct metric *metrics_histogram(struct metrics *m, const char *name, const char *help,
+				 const char *labels, const double *bounds, unsigned n);
 
 void metric_add(struct metric *metric, int64_t delta);
 void metric_set(struct metric *metric, int64_t value);

@@ -17,8 +17,8 @@ enum { TAGS_MAX = 64, ATTRIBUTES_MAX_BYTES = 64 * 1024, ATTRIBUTE_KEY_MAX = 255 
 
 /* What an upload may say of its files beside name and bytes; text fields `tags`, `expires_in`, `visibility`, attributes. */
 struct file_labels {
-	json_t *tags;       /* array of unique strings, in order of appearance */
-	json_t *attributes; /* object */
+	json_t *tags;          /* array of unique strings, in order of appearance */
+	json_t *attributes;    /* object */
 	int64_t expires_in_ms; /* 0: never */
 	enum visibility visibility;
 	bool seen_expires, seen_visibility;
@@ -28,13 +28,14 @@ struct file_labels {
 int file_labels_init(struct file_labels *labels, struct err *err);
 void file_labels_release(struct file_labels *labels);
 /* One text field: `tags`, `expires_in`, `visibility`, else an attribute `key`. -1 ERR_INVALID names the field. */
-int file_labels_add(struct file_labels *labels, const char *key, const char *value, size_t n, struct err *err);
+int file_labels_add(struct file_labels *labels, const char *key, const char *value, size_t n,
+		    struct err *err);
 
 /*
  * RFC 7396 merge patch `patch` (JSON text) of a record's name, tags, attributes, visibility, expires_at; anything else in
  * it, or a wrong type, is ERR_INVALID that names the member. A new record with revision + 1, or the same content.
  */
-int file_record_patch(const struct file_record *record, const char *patch, size_t n, struct file_record **out,
-		      struct err *err);
+int file_record_patch(const struct file_record *record, const char *patch, size_t n,
+		      struct file_record **out, struct err *err);
 
 #endif

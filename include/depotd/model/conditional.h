@@ -17,8 +17,9 @@ enum conditional_verdict {
 };
 
 /* etag: the strong ETag with its quotes. modified_s: Last-Modified in Unix seconds, -1 where there is none. */
-enum conditional_verdict conditional_evaluate(const struct conditional_headers *headers, bool get_or_head,
-					      const char *etag, int64_t modified_s);
+enum conditional_verdict conditional_evaluate(const struct conditional_headers *headers,
+					      bool get_or_head, const char *etag,
+					      int64_t modified_s);
 /* Whether a Range stands: true without If-Range, or when it matches (strong comparison; dates exactly, §13.1.5). */
 bool conditional_range_stands(const char *if_range, const char *etag, int64_t modified_s);
 

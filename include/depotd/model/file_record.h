@@ -25,15 +25,16 @@ enum { FILE_EXPIRES_NEVER = 0 };
 
 struct file_record {
 	struct uuid id;
-	int64_t size;          /* bytes */
-	int64_t created_ms;    /* Unix ms, UTC: when the upload was complete */
-	int64_t expires_ms;    /* Unix ms, or FILE_EXPIRES_NEVER */
-	int64_t revision;      /* 1 at birth, +1 with every change of metadata */
+	int64_t size;       /* bytes */
+	int64_t created_ms; /* Unix ms, UTC: when the upload was complete */
+	int64_t expires_ms; /* Unix ms, or FILE_EXPIRES_NEVER */
+	int64_t revision;   /* 1 at birth, +1 with every change of metadata */
 	unsigned char sha256[SHA256_LEN];
 	enum visibility visibility;
-	const char *name;       /* 1–255 characters of UTF-8 */
-	const char *type;       /* media type served as Content-Type */
-	const char *sniffed;    /* what the bytes' signature says, or NULL; only this decides what may be shown inline */
+	const char *name; /* 1–255 characters of UTF-8 */
+	const char *type; /* media type served as Content-Type */
+	const char *
+		sniffed; /* what the bytes' signature says, or NULL; only this decides what may be shown inline */
 	const char *owner;      /* or NULL */
 	const char *tags;       /* JSON array of strings, compact: ["q4"] */
 	const char *attributes; /* JSON object, compact, keys sorted */
@@ -42,13 +43,15 @@ struct file_record {
 /* Copies everything `from` points to. One reference, the caller's. NULL out of memory. */
 struct file_record *file_record_new(const struct file_record *from);
 struct file_record *file_record_ref(struct file_record *record); /* returns its argument */
-void file_record_unref(struct file_record **record);             /* takes NULL inside; nulls the owner's pointer */
+void file_record_unref(
+	struct file_record **record); /* takes NULL inside; nulls the owner's pointer */
 
 /* The file object of the contract, one JSON object with keys in the contract's order. */
 void file_record_json(const struct file_record *record, struct json_writer *w);
 /* The description that travels with the bytes: the record as JSON with "v":1, "revision", "sniffed". */
 void file_record_describe(const struct file_record *record, struct buf *out);
 /* The way back. 1 ok, 0 not a description (err says why). */
-int file_record_from_description(const char *text, size_t n, struct file_record **out, struct err *err);
+int file_record_from_description(const char *text, size_t n, struct file_record **out,
+				 struct err *err);
 
 #endif

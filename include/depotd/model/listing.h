@@ -14,7 +14,12 @@
 #include "depotd/base/err.h"
 #include "depotd/base/uuid.h"
 
-enum { LIST_LIMIT_DEFAULT = 50, LIST_LIMIT_MAX = 1000, LIST_TAGS_MAX = 16, LIST_ATTRIBUTES_MAX = 16 };
+enum {
+	LIST_LIMIT_DEFAULT = 50,
+	LIST_LIMIT_MAX = 1000,
+	LIST_TAGS_MAX = 16,
+	LIST_ATTRIBUTES_MAX = 16
+};
 
 enum list_sort { LIST_SORT_CREATED, LIST_SORT_NAME, LIST_SORT_SIZE };
 
@@ -24,10 +29,12 @@ struct list_attribute {
 };
 
 struct list_query {
-	const char *q;          /* substring of the name, any case; NULL none. So with all the pointers below */
+	const char
+		*q; /* substring of the name, any case; NULL none. So with all the pointers below */
 	const char *name;
-	const char *type;       /* exactly this, e.g. image/png */
-	const char *type_major; /* "image" of image/ * (without blank); never set together with type */
+	const char *type; /* exactly this, e.g. image/png */
+	const char
+		*type_major; /* "image" of image/ * (without blank); never set together with type */
 	const char *owner;
 	bool has_sha256;
 	unsigned char sha256[SHA256_LEN];
@@ -35,8 +42,9 @@ struct list_query {
 	size_t tag_count;
 	struct list_attribute attributes[LIST_ATTRIBUTES_MAX]; /* all of them */
 	size_t attribute_count;
-	int64_t min_size, max_size;             /* inclusive; -1 none */
-	int64_t created_after, created_before;  /* ms; after inclusive, before exclusive; INT64_MIN / INT64_MAX none */
+	int64_t min_size, max_size; /* inclusive; -1 none */
+	int64_t created_after,
+		created_before; /* ms; after inclusive, before exclusive; INT64_MIN / INT64_MAX none */
 	enum list_sort sort;
 	bool descending;
 	unsigned limit;
@@ -55,13 +63,14 @@ void list_query_init(struct list_query *query);
  * Adds one decoded query parameter, in any order. Strings are copied to the arena. 0 taken, -1 unknown or wrong: err
  * names the parameter. After the last one call list_query_finish(): it decodes the cursor against the sort.
  */
-int list_query_add(struct list_query *query, struct arena *arena, const char *key, const char *value, struct err *err);
+int list_query_add(struct list_query *query, struct arena *arena, const char *key,
+		   const char *value, struct err *err);
 int list_query_finish(struct list_query *query, struct arena *arena, struct err *err);
 /*
  * The opaque cursor that starts behind this position: base64url, bound to sort and direction (a cursor used with another
  * sort or with other filters is 400). Written to out.
  */
-void list_cursor_encode(const struct list_query *query, int64_t number, const char *name, const struct uuid *id,
-			struct buf *out);
+void list_cursor_encode(const struct list_query *query, int64_t number, const char *name,
+			const struct uuid *id, struct buf *out);
 
 #endif

@@ -22,10 +22,11 @@ bool media_type_valid(const char *type);
 /* The decision. `sniffed` is a static string, or NULL where nothing is known; a client's word loses its parameters. */
 struct media_type_verdict {
 	char type[MEDIA_TYPE_MAX + 1]; /* lower case */
-	const char *sniffed; /* signature's word, or "text/plain" for what looks like text and is called text/plain */
+	const char *
+		sniffed; /* signature's word, or "text/plain" for what looks like text and is called text/plain */
 };
-struct media_type_verdict media_type_decide(const unsigned char *head, size_t n, bool whole, const char *name,
-					    const char *client);
+struct media_type_verdict media_type_decide(const unsigned char *head, size_t n, bool whole,
+					    const char *name, const char *client);
 /* Allow-list of what may be shown inline, decided by `sniffed` alone: raster images, audio, video, PDF, plain text. */
 bool media_type_may_inline(const char *sniffed);
 

@@ -16,12 +16,13 @@ struct byte_range {
 };
 
 enum range_verdict {
-	RANGE_IGNORE,        /* no Range, another unit, malformed, or abusive: send 200 with everything */
+	RANGE_IGNORE, /* no Range, another unit, malformed, or abusive: send 200 with everything */
 	RANGE_SATISFIABLE,   /* ranges[0..n) are to be sent, in the order asked for */
 	RANGE_UNSATISFIABLE, /* 416 with Content-Range: bytes (star)/size */
 };
 
 /* `header` is the value of Range, or NULL; size the representation's length. Sets *n only when satisfiable. */
-enum range_verdict range_parse(const char *header, int64_t size, struct byte_range ranges[RANGE_MAX], size_t *n);
+enum range_verdict range_parse(const char *header, int64_t size,
+			       struct byte_range ranges[RANGE_MAX], size_t *n);
 
 #endif
