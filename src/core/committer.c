@@ -1,9 +1,10 @@
 /*
  * The group committer: uploads that end together get their names together and their rows in one transaction.
  *
- * I1: every byte is durable when it comes here (upload_seal), names are durable before the rows are sent. I2: a crash between
- * leaves names without rows, which the sweep removes after the grace. A request's files all come to be, or none.
- * Thread: commit_batch() on the committer's own; upload_commit() on any.
+ * Two threads, one behind the other: while the registrar waits for the database, the publisher names the next ones; each takes
+ * whatever has gathered before it. I1: every byte is durable when it comes here (upload_seal), its name is durable before its row
+ * is sent. I2: a crash between leaves names without rows, which the sweep removes after the grace. A request's files all come to
+ * be, or none. Thread: upload_commit() on any, publish_batch() and register_batch() on the two.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -18,69 +19,10 @@ enum {
 	QUEUE_MAX = 16384, /* requests that may wait: more than there are connections */
 };
 
-struct batch {
-	struct core *core;
-	struct upload_commit **commits;
-	size_t n;                              /* commits */
-	size_t files;                          /* of all of them */
-	struct blob_publication *publications; /* n */
-	struct registration *registrations;    /* n; those of failed publications are left out */
-	struct upload_commit **registering;    /* whose registration the k-th is */
-	size_t registered;
-	struct blob_writer **writers; /* files */
-	struct file_record **records; /* files */
-};
-
-static bool batch_init(struct batch *batch, struct core *core, struct batch_item **items, size_t n)
-{
-	*batch = (struct batch){.core = core, .commits = (struct upload_commit **)items, .n = n};
-	for (size_t i = 0; i < n; i++)
-		batch->files += batch->commits[i]->n;
-	batch->publications = calloc(n, sizeof(*batch->publications));
-	batch->registrations = calloc(n, sizeof(*batch->registrations));
-	batch->registering = calloc(n, sizeof(struct upload_commit *));
-	batch->writers = calloc(batch->files, sizeof(struct blob_writer *));
-	batch->records = calloc(batch->files, sizeof(struct file_record *));
-	return batch->publications && batch->registrations && batch->registering &&
-	       batch->writers && batch->records;
-}
-
-static void batch_release(struct batch *batch)
-{
-	free(batch->publications);
-	free(batch->registrations);
-	free(batch->registering);
-	free(batch->writers);
-	free(batch->records);
-}
-
 static void commit_fail(struct upload_commit *commit, const struct err *err)
 {
 	commit->result = -1;
 	commit->err = *err;
-}
-
-/* Names for all; the writers are the publications' from here and the uploads' again where they failed. */
-static void publish(struct batch *batch)
-{
-	struct blob_writer **at = batch->writers;
-	for (size_t i = 0; i < batch->n; i++) {
-		struct upload_commit *commit = batch->commits[i];
-		batch->publications[i] = (struct blob_publication){.writers = at, .n = commit->n};
-		for (size_t k = 0; k < commit->n; k++)
-			*at++ = commit->uploads[k]->writer;
-	}
-	blob_publish(batch->core->blobs, batch->publications, batch->n);
-	for (size_t i = 0; i < batch->n; i++) {
-		struct blob_publication *publication = &batch->publications[i];
-		for (size_t k = 0; k < publication->n; k++)
-			batch->commits[i]->uploads[k]->writer = publication->writers[k];
-		if (publication->result == 0)
-			continue;
-		commit_fail(batch->commits[i], &publication->err);
-		if (publication->err.kind == ERR_IO)
-			health_note_io_failure(batch->core, &publication->err);
-	}
 }
 
 static void remove_bytes(struct core *core, struct upload_commit *commit)
@@ -89,6 +31,129 @@ static void remove_bytes(struct core *core, struct upload_commit *commit)
 	for (size_t k = 0; k < commit->n; k++)
 		blob_remove(core->blobs, &commit->uploads[k]->id, &ignored);
 }
+
+/* --- who is being committed --- */
+
+static void enter(struct core *core, struct upload *upload)
+{
+	pthread_mutex_lock(&core->committing_lock);
+	upload->prev_committing = NULL;
+	upload->next_committing = core->committing;
+	if (core->committing)
+		core->committing->prev_committing = upload;
+	core->committing = upload;
+	pthread_mutex_unlock(&core->committing_lock);
+}
+
+static void leave(struct core *core, struct upload *upload)
+{
+	pthread_mutex_lock(&core->committing_lock);
+	if (upload->prev_committing)
+		upload->prev_committing->next_committing = upload->next_committing;
+	else
+		core->committing = upload->next_committing;
+	if (upload->next_committing)
+		upload->next_committing->prev_committing = upload->prev_committing;
+	pthread_mutex_unlock(&core->committing_lock);
+}
+
+size_t committer_spare(struct core *core, struct uuid *ids, size_t n)
+{
+	pthread_mutex_lock(&core->committing_lock);
+	for (const struct upload *upload = core->committing; upload;
+	     upload = upload->next_committing)
+		for (size_t i = 0; i < n; i++)
+			if (uuid_compare(&ids[i], &upload->id) == 0)
+				ids[i--] = ids[--n];
+	pthread_mutex_unlock(&core->committing_lock);
+	return n;
+}
+
+/* Gives the request its answer; it may be gone when this returns. */
+static void finish(struct core *core, struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++) {
+		struct upload *upload = commit->uploads[k];
+		if (commit->result == 0) {
+			upload_move(upload, UPLOAD_REGISTERED);
+			cache_put(core->cache, upload->record, NULL, upload->ticket);
+			commit->records[k] = file_record_ref(upload->record);
+		} else {
+			upload_move(upload, UPLOAD_FAILED);
+		}
+		leave(core, upload);
+		upload_free(&commit->uploads[k]);
+	}
+	commit->done(commit);
+}
+
+static size_t count_files(struct batch_item **items, size_t n)
+{
+	size_t files = 0;
+	for (size_t i = 0; i < n; i++)
+		files += ((struct upload_commit *)items[i])->n;
+	return files;
+}
+
+/* Nothing could be done for lack of memory. */
+static void finish_all(struct core *core, struct batch_item **items, size_t n)
+{
+	struct err err;
+	err_set(&err, ERR_NO_MEMORY, "committing %zu uploads", n);
+	for (size_t i = 0; i < n; i++) {
+		commit_fail((struct upload_commit *)items[i], &err);
+		remove_bytes(core, (struct upload_commit *)items[i]);
+		finish(core, (struct upload_commit *)items[i]);
+	}
+}
+
+/* --- names --- */
+
+/* What a publication came to: on to the registrar, or the answer. */
+static void published(struct core *core, struct upload_commit *commit,
+		      const struct blob_publication *publication)
+{
+	/* The writers were the publication's; where it failed they are the uploads' again. */
+	for (size_t k = 0; k < commit->n; k++)
+		commit->uploads[k]->writer = publication->writers[k];
+	if (publication->result == 0) {
+		if (batcher_submit(core->registrar, &commit->item) == 0)
+			return;
+		commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
+		remove_bytes(core, commit);
+	} else {
+		commit_fail(commit, &publication->err);
+		if (publication->err.kind == ERR_IO)
+			health_note_io_failure(core, &publication->err);
+	}
+	finish(core, commit);
+}
+
+static void publish_batch(void *context, struct batch_item **items, size_t n)
+{
+	struct core *core = context;
+	struct blob_publication *publications = calloc(n, sizeof(*publications));
+	struct blob_writer **writers = calloc(count_files(items, n), sizeof(struct blob_writer *));
+	if (!publications || !writers) {
+		finish_all(core, items, n);
+		goto out;
+	}
+	struct blob_writer **at = writers;
+	for (size_t i = 0; i < n; i++) {
+		struct upload_commit *commit = (struct upload_commit *)items[i];
+		publications[i] = (struct blob_publication){.writers = at, .n = commit->n};
+		for (size_t k = 0; k < commit->n; k++)
+			*at++ = commit->uploads[k]->writer;
+	}
+	blob_publish(core->blobs, publications, n);
+	for (size_t i = 0; i < n; i++)
+		published(core, (struct upload_commit *)items[i], &publications[i]);
+out:
+	free(publications);
+	free(writers);
+}
+
+/* --- rows --- */
 
 /* 1 all of the request's rows are there, 0 not all, -1 it cannot be known now. */
 static int look_up(struct core *core, const struct upload_commit *commit)
@@ -130,71 +195,38 @@ static void conclude(struct core *core, struct upload_commit *commit,
 	commit->result = -1;
 }
 
-static void register_rows(struct batch *batch)
+static void register_batch(void *context, struct batch_item **items, size_t n)
 {
-	struct core *core = batch->core;
-	struct file_record **at = batch->records;
+	struct core *core = context;
 	struct err err;
-	size_t n = 0;
-	for (size_t i = 0; i < batch->n; i++) {
-		struct upload_commit *commit = batch->commits[i];
-		if (commit->result < 0)
-			continue;
-		batch->registering[n] = commit;
-		batch->registrations[n++] = (struct registration){.files = at, .n = commit->n};
+	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
+	struct registration *registrations = calloc(n, sizeof(*registrations));
+	struct file_record **records = calloc(count_files(items, n), sizeof(struct file_record *));
+	metric_add(core->commit_batches, 1);
+	metric_add(core->commit_requests, (int64_t)n);
+	if (!registrations || !records) {
+		finish_all(core, items, n);
+		goto out;
+	}
+	struct file_record **at = records;
+	for (size_t i = 0; i < n; i++) {
+		const struct upload_commit *commit = (struct upload_commit *)items[i];
+		registrations[i] = (struct registration){.files = at, .n = commit->n};
 		for (size_t k = 0; k < commit->n; k++) {
 			struct upload *upload = commit->uploads[k];
 			upload->ticket = cache_ticket(core->cache, &upload->id);
 			*at++ = upload->record;
 		}
 	}
-	batch->registered = n;
-	if (n == 0)
-		return;
 	/* -1 says the same of all, and each registration has it. */
-	(void)metadata_register(core->metadata, batch->registrations, n, &err);
-	for (size_t k = 0; k < n; k++)
-		conclude(core, batch->registering[k], &batch->registrations[k]);
-}
-
-/* Gives the request its answer; it may be gone when this returns. */
-static void finish(struct core *core, struct upload_commit *commit)
-{
-	for (size_t k = 0; k < commit->n; k++) {
-		struct upload *upload = commit->uploads[k];
-		if (commit->result == 0) {
-			upload_move(upload, UPLOAD_REGISTERED);
-			cache_put(core->cache, upload->record, NULL, upload->ticket);
-			commit->records[k] = file_record_ref(upload->record);
-		} else {
-			upload_move(upload, UPLOAD_FAILED);
-		}
-		upload_free(&commit->uploads[k]);
-	}
-	commit->done(commit);
-}
-
-static void commit_batch(void *context, struct batch_item **items, size_t n)
-{
-	struct core *core = context;
-	struct batch batch;
-	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
-	metric_add(core->commit_batches, 1);
-	metric_add(core->commit_requests, (int64_t)n);
-	if (batch_init(&batch, core, items, n)) {
-		pthread_mutex_lock(&core->registering);
-		publish(&batch);
-		register_rows(&batch);
-		pthread_mutex_unlock(&core->registering);
-	} else {
-		struct err err;
-		err_set(&err, ERR_NO_MEMORY, "committing %zu uploads", n);
-		for (size_t i = 0; i < n; i++)
-			commit_fail(batch.commits[i], &err);
-	}
-	batch_release(&batch);
-	for (size_t i = 0; i < n; i++)
+	(void)metadata_register(core->metadata, registrations, n, &err);
+	for (size_t i = 0; i < n; i++) {
+		conclude(core, (struct upload_commit *)items[i], &registrations[i]);
 		finish(core, (struct upload_commit *)items[i]);
+	}
+out:
+	free(registrations);
+	free(records);
 }
 
 void upload_commit(struct core *core, struct upload_commit *commit)
@@ -202,9 +234,11 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 	assert(commit->n > 0);
 	commit->result = 0;
 	err_clear(&commit->err);
-	for (size_t k = 0; k < commit->n; k++)
+	for (size_t k = 0; k < commit->n; k++) {
 		upload_move(commit->uploads[k], UPLOAD_COMMITTING);
-	if (batcher_submit(core->committer, &commit->item) == 0)
+		enter(core, commit->uploads[k]);
+	}
+	if (batcher_submit(core->publisher, &commit->item) == 0)
 		return;
 	commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
 	finish(core, commit);
@@ -212,6 +246,16 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 
 int committer_start(struct core *core, struct err *err)
 {
-	return batcher_new("committer", BATCH_MAX, QUEUE_MAX, commit_batch, core, &core->committer,
+	if (batcher_new("registrar", BATCH_MAX, QUEUE_MAX, register_batch, core, &core->registrar,
+			err) < 0)
+		return -1;
+	return batcher_new("publisher", BATCH_MAX, QUEUE_MAX, publish_batch, core, &core->publisher,
 			   err);
+}
+
+void committer_stop(struct core *core)
+{
+	batcher_free(
+		&core->publisher); /* in the order of the work: what it has goes to the other */
+	batcher_free(&core->registrar);
 }

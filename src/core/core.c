@@ -6,8 +6,6 @@
 #include <stdlib.h>
 
 #include "depotd/base/clock.h"
-#include "depotd/work/batcher.h"
-
 #include "core_private.h"
 
 /* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
@@ -61,7 +59,7 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 	core->blobs = blobs;
 	core->started_ms = clock_wall_ms();
 	atomic_init(&core->stopping, false);
-	pthread_mutex_init(&core->registering, NULL);
+	pthread_mutex_init(&core->committing_lock, NULL);
 	pthread_mutex_init(&core->sweeping, NULL);
 	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
 		pthread_mutex_init(&core->describing[i], NULL);
@@ -83,14 +81,14 @@ void core_free(struct core **corep)
 		return;
 	atomic_store(&core->stopping, true);
 	sweeper_stop(core);
-	batcher_free(&core->committer);
+	committer_stop(core);
 	metadata_on_change(core->metadata, NULL, NULL);
 	health_stop(core);
 	cache_free(&core->cache);
 	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
 		pthread_mutex_destroy(&core->describing[i]);
 	pthread_mutex_destroy(&core->sweeping);
-	pthread_mutex_destroy(&core->registering);
+	pthread_mutex_destroy(&core->committing_lock);
 	free(core);
 	*corep = NULL;
 }

@@ -1,8 +1,7 @@
 /*
  * What the files of core share. Everybody outside sees include/depotd/core alone.
  *
- * Lock order: registering before describing before anything inside cache or health; none of them is held while a callback of
- * another floor runs.
+ * Lock order: sweeping before describing; committing_lock, cache and health are leaves, held for a few instructions.
  */
 #ifndef DEPOTD_CORE_PRIVATE_H
 #define DEPOTD_CORE_PRIVATE_H
@@ -27,17 +26,18 @@ struct core {
 	struct metadata *metadata;
 	struct blob_store *blobs;
 	struct cache *cache;
-	struct batcher *committer;
+	struct batcher *publisher, *registrar; /* the two halves of the group committer */
 	struct health *health;
 	struct sweeper *sweeper; /* NULL until core_start_sweeper() */
 	int64_t started_ms;      /* wall clock */
 	atomic_bool stopping;    /* long walks look at it */
 
 	/*
-	 * Held by the committer from giving names to knowing that the rows are there, and by the sweep from asking for rows to
-	 * removing bytes that have none: so the sweep never takes bytes whose row is on its way, whatever the grace.
+	 * Uploads between upload_commit() and their answer, so that the sweep spares bytes whose row is on its way, whatever the
+	 * grace. An upload enters before it gets a name and leaves after its row was committed.
 	 */
-	pthread_mutex_t registering;
+	pthread_mutex_t committing_lock; /* guards the list */
+	struct upload *committing;
 	pthread_mutex_t sweeping; /* one sweep at a time */
 	/* By id: reading a file's description and replacing it is one step. */
 	pthread_mutex_t describing[DESCRIBE_STRIPES];
@@ -49,6 +49,10 @@ struct core {
 };
 
 int committer_start(struct core *core, struct err *err);
+/* Answers all that was submitted. */
+void committer_stop(struct core *core);
+/* Takes out of ids[0..n) those of uploads that are being committed; returns how many are left. */
+size_t committer_spare(struct core *core, struct uuid *ids, size_t n);
 
 int health_start(struct core *core, struct err *err);
 void health_stop(struct core *core);

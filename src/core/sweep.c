@@ -1,7 +1,7 @@
 /*
  * The sweep: removes expired files, bytes that no row leads to, and what crashes left.
  *
- * Never touches uploads under way: they have no name; named ones whose rows are on their way are held off by core.registering.
+ * Never touches uploads under way: they have no name; named ones whose rows are on their way are known to the committer.
  * Never takes a lost or empty database for many orphans: see too_many(). Thread: the sweeper's own, or any worker.
  */
 #include <errno.h>
@@ -126,19 +126,22 @@ static int too_many(struct core *core, size_t n, struct err *err)
 	return empty && clock_wall_ms() < core->started_ms + core->config.grace_ms;
 }
 
-/* Under core.registering: no row can come between asking and removing. */
-static int remove_batch(struct core *core, const struct uuid *ids, size_t n,
+/*
+ * What has a name now and is not being committed has its row already or will never have one: so first the uploads under way
+ * are spared, and then the rows are asked for once more.
+ */
+static int remove_batch(struct core *core, struct uuid *ids, size_t n,
 			struct sweep_summary *summary, struct err *err)
 {
 	bool present[ORPHAN_BATCH];
 	struct err ignored;
-	pthread_mutex_lock(&core->registering);
-	int rc = metadata_present(core->metadata, ids, n, present, err);
-	for (size_t i = 0; rc == 0 && i < n; i++)
+	n = committer_spare(core, ids, n);
+	if (n > 0 && metadata_present(core->metadata, ids, n, present, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
 		if (!present[i] && blob_remove(core->blobs, &ids[i], &ignored) == 1)
 			summary->orphans++;
-	pthread_mutex_unlock(&core->registering);
-	return rc;
+	return 0;
 }
 
 static int sweep_orphans(struct core *core, struct sweep_summary *summary, struct err *err)

@@ -27,6 +27,7 @@ struct upload {
 	char *name, *client_type, *owner; /* the last two may be NULL */
 	struct file_record *record;       /* NULL until sealed */
 	uint64_t ticket; /* the cache's, taken by the committer before the row is written */
+	struct upload *next_committing, *prev_committing; /* guarded by core.committing_lock */
 	size_t head_len;
 	unsigned char head[MEDIA_TYPE_SNIFF_LEN]; /* the first bytes, for the signature */
 };

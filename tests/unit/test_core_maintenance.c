@@ -94,7 +94,7 @@ static void *store_many(void *context)
 	return NULL;
 }
 
-/* Without core.registering a sweep with no grace takes bytes whose row is on its way: a row without bytes. */
+/* Without sparing them, a sweep with no grace takes bytes whose row is on its way: a row without bytes. */
 static void a_sweep_without_grace_takes_no_file_that_is_being_committed(void **state)
 {
 	struct scene *scene = *state;
