@@ -84,11 +84,21 @@ static const char *json_escape(unsigned char c, char six[7])
 	return six;
 }
 
+/* Most of most texts. */
+static bool stands_for_itself(char c)
+{
+	return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+}
+
 static void json_quote(struct buf *out, const char *text, size_t n)
 {
 	buf_putc(out, '"');
 	size_t copied = 0, i = 0;
 	while (i < n) {
+		if (stands_for_itself(text[i])) {
+			i++;
+			continue;
+		}
 		char six[7];
 		uint32_t code;
 		unsigned length = utf8_decode(text + i, n - i, &code);

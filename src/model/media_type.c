@@ -86,6 +86,12 @@ bool media_type_valid(const char *type)
 	return *p == '\0';
 }
 
+/* The binary data bytes of WHATWG MIME Sniffing §3: controls but TAB, LF, FF, CR and ESC. */
+static bool is_binary(unsigned char c)
+{
+	return c <= 0x08 || c == 0x0B || (c >= 0x0E && c <= 0x1A) || (c >= 0x1C && c <= 0x1F);
+}
+
 bool media_type_looks_like_text(const unsigned char *head, size_t n, bool whole)
 {
 	const char *text = (const char *)head;
@@ -94,11 +100,8 @@ bool media_type_looks_like_text(const unsigned char *head, size_t n, bool whole)
 		n = utf8_cut(text, n);
 	for (size_t i = 0; i < n;) {
 		uint32_t code;
-		unsigned length = utf8_decode(text + i, n - i, &code);
-		if (length == 0)
-			return false;
-		/* The binary data bytes of WHATWG MIME Sniffing §3: controls but TAB, LF, FF, CR and ESC. */
-		if (code < 0x20 && (code <= 0x08 || code == 0x0B || (code >= 0x0E && code != 0x1B)))
+		unsigned length = head[i] < 0x80 ? 1 : utf8_decode(text + i, n - i, &code);
+		if (length == 0 || is_binary(head[i]))
 			return false;
 		i += length;
 	}
