@@ -15,6 +15,7 @@
 #include "depotd/base/clock.h"
 #include "depotd/base/log.h"
 #include "depotd/core/core.h"
+#include "depotd/core/maintenance.h"
 #include "depotd/front/front.h"
 #include "depotd/http/server.h"
 #include "depotd/work/pool.h"
@@ -110,6 +111,19 @@ static struct http_route *all_routes(void)
 	return routes;
 }
 
+/* On the sweeper's thread. */
+static void log_sweep(void *context, const struct sweep_summary *summary, const struct err *err)
+{
+	(void)context;
+	if (summary->expired + summary->orphans + summary->temporaries > 0)
+		log_event(LOG_LEVEL_INFO, NULL,
+			  "the sweep removed %" PRId64 " expired files, %" PRId64
+			  " files without a row, %" PRId64 " leftovers",
+			  summary->expired, summary->orphans, summary->temporaries);
+	if (err != NULL)
+		log_event(LOG_LEVEL_WARNING, NULL, "the sweep did not end: %s", err->message);
+}
+
 static int make_core(struct daemon *d, struct err *err)
 {
 	const struct config *config = d->config;
@@ -120,6 +134,7 @@ static int make_core(struct daemon *d, struct err *err)
 		.cache_bytes = (size_t)config_number(config, CONFIG_CACHE_MEMORY),
 		.cache_body_max = (size_t)config_number(config, CONFIG_CACHE_BODY_MAX),
 		.metrics = d->metrics,
+		.swept = log_sweep,
 	};
 	return core_new(&core, d->stores.metadata, d->stores.blobs, &d->core, err);
 }
