@@ -53,12 +53,6 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false)
 
--- Once on every new connection, after session_setup. $1 the server's own limit for a statement in milliseconds (text; 0: none)
--- The second setting gives back the locks of a program that stands still in the middle of a transaction.
--- name: session_limits
-SELECT set_config('statement_timeout', $1::text, false),
-       set_config('idle_in_transaction_session_timeout', '60000', false)
-
 -- name: ping
 SELECT 1
 
@@ -191,8 +185,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
   FROM f
 
--- Tells the other nodes, when the transaction commits, to forget these ids. $1 the node that changed them (a uuid of the
--- process, so that it can ignore its own words), a blank, ids joined by commas, at most 200.
+-- Tells the other nodes, when the transaction commits, to forget these ids. $1 ids joined by commas, at most 200.
 -- name: notify
 SELECT pg_notify('depot_files', $1::text)
 
@@ -258,8 +251,9 @@ SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depo
 --   $16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
 --
 --   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
---   Every row is ok but perhaps the last: a row with `end` is given whether it passes or not, so that the program knows
---   where to go on. Rows with ok = 0 are not shown.
+--   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
+--   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
+--   No `end` and fewer rows than wanted: there are no more.
 --
 -- Where to start: behind the cursor's (value, id) if there is one, else
 --   created asc  (created_low, nil)      desc (created_high, nil)
@@ -285,7 +279,8 @@ SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depo
 --      has several. Then:
 --      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
 --      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
---      c. else walk by the facet of F with the least count (F empty: all), first budget 1000.
+--      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
+--         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
 --   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
 --      files_probe_search; fetch search where names + 10 * blocks is at most 50000. Else walk on until SEARCH_TIME (40 ms).
 --   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
@@ -496,11 +491,11 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: list_check
-	) k) c CROSS JOIN (
-		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0) AS mask
-		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) m
+	) k) c
 	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
-	   AND c.facet_bits & m.mask = m.mask
+	   AND ~c.facet_bits & (
+		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
 	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
 	    OR c.n = $2
        ) w
@@ -534,22 +529,75 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: list_order_size_desc
  ORDER BY w.size DESC, w.id DESC LIMIT $1::bigint
 
--- name: files_walk_all_created_asc = list_row list_count_created_asc walk_all_created_asc list_check list_order_created_asc
--- name: files_walk_all_created_desc = list_row list_count_created_desc walk_all_created_desc list_check list_order_created_desc
--- name: files_walk_all_name_asc = list_row list_count_name_asc walk_all_name_asc list_check list_order_name_asc
--- name: files_walk_all_name_desc = list_row list_count_name_desc walk_all_name_desc list_check list_order_name_desc
--- name: files_walk_all_size_asc = list_row list_count_size_asc walk_all_size_asc list_check list_order_size_asc
--- name: files_walk_all_size_desc = list_row list_count_size_desc walk_all_size_desc list_check list_order_size_desc
--- name: files_walk_facet_created_asc = list_row list_count_created_asc walk_facet_created_asc list_check list_order_created_asc
--- name: files_walk_facet_created_desc = list_row list_count_created_desc walk_facet_created_desc list_check list_order_created_desc
--- name: files_walk_facet_name_asc = list_row list_count_name_asc walk_facet_name_asc list_check list_order_name_asc
--- name: files_walk_facet_name_desc = list_row list_count_name_desc walk_facet_name_desc list_check list_order_name_desc
--- name: files_walk_facet_size_asc = list_row list_count_size_asc walk_facet_size_asc list_check list_order_size_asc
--- name: files_walk_facet_size_desc = list_row list_count_size_desc walk_facet_size_desc list_check list_order_size_desc
--- name: files_walk_same_name_asc = list_row list_count_name_asc walk_same_asc list_check list_order_name_asc
--- name: files_walk_same_name_desc = list_row list_count_name_desc walk_same_desc list_check list_order_name_desc
--- name: files_walk_content_created_asc = list_row list_count_created_asc walk_content_asc list_check list_order_created_asc
--- name: files_walk_content_created_desc = list_row list_count_created_desc walk_content_desc list_check list_order_created_desc
+-- fragment: walk_row
+SELECT * FROM (
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       1::bigint, 0::bigint
+  FROM (
+
+-- fragment: walk_check
+       ) k
+  JOIN depot_internal.file f ON f.id = k.id
+ WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
+	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
+	   AND ($13 IS NULL OR f.name = $13)
+	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
+	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
+	   AND (f.expires_at > $3::bigint) IS NOT FALSE
+	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid) IS NULL)
+
+-- fragment: walk_order_created_asc
+ ORDER BY k.created_at, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_created_desc
+ ORDER BY k.created_at DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_order_name_asc
+ ORDER BY k.name, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_name_desc
+ ORDER BY k.name DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_order_size_asc
+ ORDER BY k.size, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_size_desc
+ ORDER BY k.size DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_end
+UNION ALL
+SELECT * FROM (
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       0::bigint, 1::bigint
+  FROM (SELECT k.id FROM (
+
+-- fragment: walk_end_tail
+       ) k OFFSET $2::bigint - 1 LIMIT 1) e
+  JOIN depot_internal.file f ON f.id = e.id) behind
+ LIMIT $1
+
+-- name: files_walk_all_created_asc = walk_row walk_all_created_asc walk_check walk_order_created_asc walk_end walk_all_created_asc walk_end_tail
+-- name: files_walk_all_created_desc = walk_row walk_all_created_desc walk_check walk_order_created_desc walk_end walk_all_created_desc walk_end_tail
+-- name: files_walk_all_name_asc = walk_row walk_all_name_asc walk_check walk_order_name_asc walk_end walk_all_name_asc walk_end_tail
+-- name: files_walk_all_name_desc = walk_row walk_all_name_desc walk_check walk_order_name_desc walk_end walk_all_name_desc walk_end_tail
+-- name: files_walk_all_size_asc = walk_row walk_all_size_asc walk_check walk_order_size_asc walk_end walk_all_size_asc walk_end_tail
+-- name: files_walk_all_size_desc = walk_row walk_all_size_desc walk_check walk_order_size_desc walk_end walk_all_size_desc walk_end_tail
+-- name: files_walk_facet_created_asc = walk_row walk_facet_created_asc walk_check walk_order_created_asc walk_end walk_facet_created_asc walk_end_tail
+-- name: files_walk_facet_created_desc = walk_row walk_facet_created_desc walk_check walk_order_created_desc walk_end walk_facet_created_desc walk_end_tail
+-- name: files_walk_facet_name_asc = walk_row walk_facet_name_asc walk_check walk_order_name_asc walk_end walk_facet_name_asc walk_end_tail
+-- name: files_walk_facet_name_desc = walk_row walk_facet_name_desc walk_check walk_order_name_desc walk_end walk_facet_name_desc walk_end_tail
+-- name: files_walk_facet_size_asc = walk_row walk_facet_size_asc walk_check walk_order_size_asc walk_end walk_facet_size_asc walk_end_tail
+-- name: files_walk_facet_size_desc = walk_row walk_facet_size_desc walk_check walk_order_size_desc walk_end walk_facet_size_desc walk_end_tail
+-- name: files_walk_same_name_asc = walk_row walk_same_asc walk_check walk_order_name_asc walk_end walk_same_asc walk_end_tail
+-- name: files_walk_same_name_desc = walk_row walk_same_desc walk_check walk_order_name_desc walk_end walk_same_desc walk_end_tail
+-- name: files_walk_content_created_asc = walk_row walk_content_asc walk_check walk_order_created_asc walk_end walk_content_asc walk_end_tail
+-- name: files_walk_content_created_desc = walk_row walk_content_desc walk_check walk_order_created_desc walk_end walk_content_desc walk_end_tail
 -- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
 -- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc

@@ -48,10 +48,6 @@ PRAGMA cache_size = -16384;
 PRAGMA mmap_size = 268435456;
 PRAGMA journal_size_limit = 67108864;
 
--- Deadlines are the program's own here. ?1 as in PostgreSQL.
--- name: session_limits
-SELECT 1 WHERE ?1 IS NOT NULL
-
 -- name: ping
 SELECT 1
 
@@ -120,7 +116,7 @@ RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, 
 DELETE FROM file WHERE id = ?1 AND expires_at <= ?2
 RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, visibility, tags, attributes, revision
 
--- Nobody to tell: one process serves the file. ?1 as in PostgreSQL.
+-- Nobody to tell: one process has the file. ?1 ids joined by commas.
 -- name: notify
 SELECT 1 WHERE ?1 IS NULL
 
@@ -183,8 +179,9 @@ SELECT coalesce(max(seq), 0) FROM file
 --   ?16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
 --
 --   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
---   Every row is ok but perhaps the last: a row with `end` is given whether it passes or not, so that the program knows
---   where to go on. Rows with ok = 0 are not shown.
+--   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
+--   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
+--   No `end` and fewer rows than wanted: there are no more.
 --
 -- Where to start: behind the cursor's (value, id) if there is one, else
 --   created asc  (created_low, nil)      desc (created_high, nil)
@@ -210,7 +207,8 @@ SELECT coalesce(max(seq), 0) FROM file
 --      has several. Then:
 --      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
 --      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
---      c. else walk by the facet of F with the least count (F empty: all), first budget 1000.
+--      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
+--         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
 --   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
 --      files_probe_search; fetch search where names + 10 * blocks is at most 50000. Else walk on until SEARCH_TIME (40 ms).
 --   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left

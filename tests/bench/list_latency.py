@@ -216,9 +216,10 @@ class Lister:
         if fetch:
             return self.fetch(*fetch)
         walk = "walk_facet" if self.facets else "walk_all"
+        table = query.sha256 is not None or query.q is not None and (self.facets or not query.q.isascii())
         if query.q is None:
-            return self.walk(walk, one, 1000, LIST_TIME)
-        self.walk(walk, one, 1000, SEARCH_TRY)
+            return self.walk(walk, one, 200 if table else 1000, LIST_TIME)
+        self.walk(walk, one, 200 if table else 1000, SEARCH_TRY)
         if self.done():
             return
         if searchable(self.store.search_index, query.q):
@@ -226,7 +227,7 @@ class Lister:
             self.runs.append(("files_probe_search", (names, blocks)))
             if names + 10 * blocks <= CAP_SEARCH:
                 return self.fetch("fetch_search")
-        self.walk(walk, one, 1000, SEARCH_TIME)
+        self.walk(walk, one, 200 if table else 1000, SEARCH_TIME)
 
     def probe(self, created, size):
         """(what is few enough to be fetched, or None; the facet to walk by, or None)"""
