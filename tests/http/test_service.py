@@ -245,7 +245,9 @@ class TheEnd(DepotCase):
     def running_upload(self, server):
         connection = raw_http.Connection((server.host, server.port), deadline=seconds(20))
         self.addCleanup(connection.close)
-        connection.send(raw_http.encode_request("PUT", "/files/draining", [("Content-Length", "200000")]) + b"x" * 100_000)
+        connection.send(raw_http.encode_request("PUT", "/files/draining", [("Content-Length", "200000"), ("Expect", "100-continue")]))
+        self.assertEqual(connection.read_head().status, 100)  # the server has it: it does not wait to be accepted
+        connection.send(b"x" * 100_000)
         return connection
 
     def refuses_connections(self, server):
