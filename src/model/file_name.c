@@ -32,6 +32,8 @@ static bool is_no_name(const char *name, size_t n)
 int file_name_clean(const char *given, size_t n, struct buf *out, struct err *err)
 {
 	long chars;
+	if (n == 0)
+		given = ""; /* none was given: it may be NULL */
 	/* All of the path, not its last component alone: what is malformed is refused, not made to look right. */
 	if (check_text("name", given, n, &chars, err) < 0)
 		return -1;

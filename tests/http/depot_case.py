@@ -188,14 +188,27 @@ class DepotCase(DepotdTestCase):
         self.addCleanup(connection.close)
         return connection
 
-    def request(self, method, target, headers=(), body=None, version="1.1"):
-        """One request on the test's kept-alive connection; the checked answer."""
-        if self._connection is None or not self._connection.is_open() or self._connection.buffer:
+    def _exchange(self, request, method):
+        """
+        Sends a request on the test's kept-alive connection. The server may close an idle one at any moment: a GET that finds it closed
+        goes out once more on a new one, as every client does it (RFC 9110 §9.2.2).
+        """
+        kept = self._connection is not None and self._connection.is_open() and not self._connection.buffer
+        if not kept:
             self._drop_connection()
             self._connection = raw_http.Connection(self.address, deadline=seconds(raw_http.DEADLINE))
-        connection = self._connection
-        connection.send(raw_http.encode_request(method, target, headers, body, version=version))
-        response = connection.read_response(method)
+        try:
+            self._connection.send(request)
+            return self._connection.read_response(method)
+        except (raw_http.ConnectionEnded, ConnectionError) as ended:
+            if not kept or method not in ("GET", "HEAD") or getattr(ended, "got", b""):
+                raise
+            self._drop_connection()
+            return self._exchange(request, method)
+
+    def request(self, method, target, headers=(), body=None, version="1.1"):
+        """One request on the test's kept-alive connection; the checked answer."""
+        response = self._exchange(raw_http.encode_request(method, target, headers, body, version=version), method)
         if not response.keeps_alive:
             self._drop_connection()
         return self.check(response, method, headers)

@@ -16,7 +16,7 @@ enum { FILE_NAME_MAX_CHARS = 255, FILE_NAME_MAX_BYTES = 255 * 4, TAG_MAX_CHARS =
 
 /*
  * Takes the last component of a path with `/` or `\`, checks it; "unnamed" where none is left or none was given ("." and
- * ".." count as none). 0 and *out (in out, replaced), or -1 ERR_INVALID that says what is wrong.
+ * ".." count as none; given may be NULL where n is 0). 0 and *out (in out, replaced), or -1 ERR_INVALID that says what is wrong.
  */
 int file_name_clean(const char *given, size_t n, struct buf *out, struct err *err);
 /* A tag: 1–64 characters without comma or controls, blanks round it trimmed. Appends the clean tag to out. */
