@@ -20,7 +20,7 @@ enum {
 	WRITEBACK_STEP = 8 * 1024 * 1024,
 	/* Dirty bytes of one upload never exceed this: its writer waits for the disk, and nobody else for its pages. */
 	WRITEBACK_BEHIND = 4 * WRITEBACK_STEP,
-	/* Between two looks at the free space, of an upload that did not say how long it is. */
+	/* Between two looks at the free space. */
 	SPACE_STEP = 8 * 1024 * 1024,
 	TRIES = 64,
 };
@@ -41,8 +41,8 @@ static struct blob_filesystem *fs_of(struct fs_writer *writer)
 	return (struct blob_filesystem *)writer->base.store;
 }
 
-/* Bytes above the reserve that nobody was promised, or -1. */
-static int check_space(struct blob_filesystem *fs, struct err *err)
+/* Whether at least `needed` bytes are free above the reserve. */
+static int check_space(struct blob_filesystem *fs, int64_t needed, struct err *err)
 {
 	struct statvfs st;
 	int rc;
@@ -52,9 +52,19 @@ static int check_space(struct blob_filesystem *fs, struct err *err)
 	if (rc < 0)
 		return err_set_errno(err, ERR_IO, "statvfs of the data directory");
 	int64_t available = (int64_t)(st.f_bavail * st.f_frsize) - fs->reserve;
-	if (available <= 0 || available < (int64_t)atomic_load(&fs->pledged))
+	if (available <= 0 || available < needed)
 		return err_set(err, ERR_DISK_FULL, "not enough free space in the data directory");
 	return 0;
+}
+
+/* The same now and then while writing. Who was promised its bytes may have them; who was not leaves what others were promised. */
+static int check_space_again(struct fs_writer *writer, int64_t end, struct err *err)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	if (end - writer->space_checked < SPACE_STEP)
+		return 0;
+	writer->space_checked = end;
+	return check_space(fs, writer->pledged > 0 ? 0 : (int64_t)atomic_load(&fs->pledged), err);
 }
 
 static void pledge_give_back(struct fs_writer *writer, int64_t n)
@@ -100,7 +110,8 @@ int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint
 	/* Promised first and looked at after, so that two that start at once cannot both have the last bytes. */
 	writer->pledged = size_hint > 0 ? size_hint : 0;
 	atomic_fetch_add(&fs->pledged, writer->pledged);
-	if (check_space(fs, err) < 0 || fs_leaf_get(fs, id, &writer->leaf, err) < 0)
+	if (check_space(fs, (int64_t)atomic_load(&fs->pledged), err) < 0 ||
+	    fs_leaf_get(fs, id, &writer->leaf, err) < 0)
 		goto failed;
 	for (int tries = 0; temp_open(fs, writer->leaf->fd, &writer->file) < 0; tries++) {
 		if (tries >= TRIES || !leaf_was_removed(writer->leaf)) {
@@ -150,11 +161,8 @@ int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *e
 		return err_set_errno(err, ERR_IO, "write in objects/%s", writer->leaf->name);
 	int64_t end = base->written + (int64_t)n;
 	pledge_give_back(writer, (int64_t)n);
-	if (writer->pledged == 0 && end - writer->space_checked >= SPACE_STEP) {
-		writer->space_checked = end;
-		if (check_space(fs_of(writer), err) < 0)
-			return -1;
-	}
+	if (check_space_again(writer, end, err) < 0)
+		return -1;
 	return write_back(writer, end, err);
 }
 
