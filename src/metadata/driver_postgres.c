@@ -299,19 +299,22 @@ static int ping(struct driver *driver, struct err *err)
 	int64_t deadline_ns = clock_monotonic_ns() + d->config.connect_timeout_ms * NS_PER_MS;
 	struct command command = {.statement = statements_find(d->config.statements, "ping")};
 	struct pg_step step = {.command = &command};
-	struct pg_failure failure;
-	struct pg_connection *c;
-	bool refused;
-	int rc;
+	bool refused, again = true;
+	int rc = -1;
 
 	if (!command.statement)
 		return err_set(err, ERR_INTERNAL, "no statement ping");
-	c = pg_pool_take(d->pool, deadline_ns, true, err);
-	if (!c)
-		return -1;
-	rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
-	pg_steps_clear(&step, 1);
-	pg_pool_give(d->pool, c);
+	for (int tries = 0; tries < TRIES_MAX && again; tries++) {
+		struct pg_connection *c = pg_pool_take(d->pool, deadline_ns, true, err);
+		struct pg_failure failure;
+
+		if (!c)
+			return -1;
+		rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
+		again = rc < 0 && c->lost && !c->silent; /* an old connection that was dead */
+		pg_steps_clear(&step, 1);
+		pg_pool_give(d->pool, c);
+	}
 	return rc;
 }
 
