@@ -255,7 +255,7 @@ def module_main(path, results):
         def _write(self, test, verdict, output=""):
             began = getattr(self, "began", None)
             name = getattr(test, "_testMethodName", None) or str(test)
-            name = re.sub(r"^test_", "", name).replace("_", " ")
+            name = "%s: %s" % (type(test).__name__, re.sub(r"^test_", "", name).replace("_", " "))
             record = [name, verdict, time.monotonic() - began if began else None, output]
             with open(results, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

@@ -55,7 +55,8 @@ int app_print(struct buf *out);
  * Reads flags, file and environment anew (also for SIGHUP). *usage is true where a flag was wrong, so that the exit status can
  * differ. The caller frees *config.
  */
-int app_load_config(const struct invocation *invocation, struct config **config, bool *usage, struct err *err);
+int app_load_config(const struct invocation *invocation, struct config **config, bool *usage,
+		    struct err *err);
 
 int serve_run(struct invocation *invocation);
 int check_run(struct invocation *invocation);
@@ -75,8 +76,8 @@ enum stores_lock {
 	STORES_LOCKED, /* nobody else with this data directory */
 };
 
-int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics, struct stores *out,
-		struct err *err);
+int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics,
+		struct stores *out, struct err *err);
 /* Takes a zeroed struct, too. */
 void stores_close(struct stores *stores);
 /* Makes the data directory where the embedded database is to be in it. */

@@ -21,23 +21,28 @@ static int not_built_run(struct invocation *invocation)
 static const struct command commands[] = {
 	{.name = "serve",
 	 .summary = "run the daemon in the foreground",
-	 .text = "Takes uploads over HTTP, stores them and serves them, until SIGTERM or SIGINT. Then running requests\n"
-		 "finish (at most server.drain_timeout) and it exits 0; a second signal ends it at once. SIGHUP re-reads\n"
+	 .text = "Takes uploads over HTTP, stores them and serves them, until SIGTERM or SIGINT. "
+		 "Then running requests\n"
+		 "finish (at most server.drain_timeout) and it exits 0; a second signal ends it at "
+		 "once. SIGHUP re-reads\n"
 		 "what can change while running.\n",
 	 .cannot_run = EXIT_FAILED,
 	 .run = serve_run},
 	{.name = "check",
 	 .summary = "compare rows and stored files, both ways",
 	 .text = "Prints a line for each finding and a summary. May run beside a serving daemon.\n"
-		 "Exits 0 when nothing was found (or, with --repair, nothing is left to mend), 1 with findings, 2 when it\n"
+		 "Exits 0 when nothing was found (or, with --repair, nothing is left to mend), 1 "
+		 "with findings, 2 when it\n"
 		 "could not run.\n",
 	 .options = OPTION_REPAIR | OPTION_VERIFY,
 	 .cannot_run = EXIT_USAGE,
 	 .run = check_run},
 	{.name = "reindex",
 	 .summary = "rebuild the rows from the stored files alone",
-	 .text = "Every stored file describes itself: an empty database comes back from the data directory.\n"
-		 "Rows that are there already stay as they are. Exits 0 when every file has its row, else 1.\n",
+	 .text = "Every stored file describes itself: an empty database comes back from the data "
+		 "directory.\n"
+		 "Rows that are there already stay as they are. Exits 0 when every file has its "
+		 "row, else 1.\n",
 	 .cannot_run = EXIT_FAILED,
 	 .run = reindex_run},
 	{.name = "migrate",
@@ -100,17 +105,21 @@ int app_print(struct buf *out)
 static void print_usage(struct buf *out)
 {
 	buf_puts(out, "Usage: depotd COMMAND [FLAG…]\n\n"
-		      "Takes file uploads over HTTP, stores them on disk and serves them.\n\nCommands:\n");
+		      "Takes file uploads over HTTP, stores them on disk and serves "
+		      "them.\n\nCommands:\n");
 	for (int i = 0; i < COMMAND_COUNT; i++) {
 		if (commands[i].summary != NULL)
 			buf_printf(out, "  %-10s%s\n", commands[i].name, commands[i].summary);
 	}
-	buf_puts(out, "\n  depotd COMMAND --help says more of each; depotd --version prints the version.\n"
-		      "\nConfiguration: flags win over DEPOTD_SECTION_KEY in the environment, that over the file.\n"
+	buf_puts(out, "\n  depotd COMMAND --help says more of each; depotd --version prints the "
+		      "version.\n"
+		      "\nConfiguration: flags win over DEPOTD_SECTION_KEY in the environment, that "
+		      "over the file.\n"
 		      "  --config FILE       the file (/etc/depotd/depotd.conf where it exists)\n"
 		      "  --listen ADDR:PORT  where to listen; repeatable (127.0.0.1:8080)\n"
 		      "  --data-dir DIR      where the files are (./var/data)\n"
-		      "  --database URL      sqlite:PATH or postgresql://… (sqlite:DATA_DIR/metadata.db)\n"
+		      "  --database URL      sqlite:PATH or postgresql://… "
+		      "(sqlite:DATA_DIR/metadata.db)\n"
 		      "  --SECTION.KEY VALUE any key; depotd serve --help lists them\n");
 }
 
@@ -118,11 +127,13 @@ static void print_command_help(const struct command *command, struct buf *out)
 {
 	buf_printf(out, "Usage: depotd %s [FLAG…]\n\n%s\nFlags:\n", command->name, command->text);
 	for (int i = 0; i < OPTION_COUNT; i++) {
-		if ((command->options & option_flags[i].option) != 0 && option_flags[i].help != NULL)
+		if ((command->options & option_flags[i].option) != 0 &&
+		    option_flags[i].help != NULL)
 			buf_printf(out, "  %-20s%s\n", option_flags[i].flag, option_flags[i].help);
 	}
 	buf_puts(out, "  --help              this text\n"
-		      "  --config FILE       the configuration file (/etc/depotd/depotd.conf where it exists)\n"
+		      "  --config FILE       the configuration file (/etc/depotd/depotd.conf where "
+		      "it exists)\n"
 		      "  --listen ADDR:PORT  short for --server.listen\n"
 		      "  --data-dir DIR      short for --storage.data_dir\n"
 		      "  --database URL      short for --database.url\n");
@@ -142,7 +153,8 @@ static int refuse_usage(void)
 /* --- the command line --- */
 
 /* --config FILE or --config=FILE. 1 taken, 0 another flag, -1 without a file. */
-static int take_config_flag(const struct invocation *invocation, int *at, const char **file, struct err *err)
+static int take_config_flag(const struct invocation *invocation, int *at, const char **file,
+			    struct err *err)
 {
 	static const char flag[] = "--config";
 	const char *argument = invocation->argv[*at];
@@ -165,7 +177,8 @@ static int take_config_flag(const struct invocation *invocation, int *at, const 
 static bool is_option(const struct command *command, const char *argument, unsigned *options)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
-		if ((command->options & option_flags[i].option) != 0 && strcmp(argument, option_flags[i].flag) == 0) {
+		if ((command->options & option_flags[i].option) != 0 &&
+		    strcmp(argument, option_flags[i].flag) == 0) {
 			*options |= option_flags[i].option;
 			return true;
 		}
@@ -173,8 +186,8 @@ static bool is_option(const struct command *command, const char *argument, unsig
 	return false;
 }
 
-static int read_flags(const struct invocation *invocation, struct config *config, const char **file, unsigned *options,
-		      struct err *err)
+static int read_flags(const struct invocation *invocation, struct config *config, const char **file,
+		      unsigned *options, struct err *err)
 {
 	for (int at = 0; at < invocation->argc;) {
 		const char *argument = invocation->argv[at];
@@ -184,18 +197,20 @@ static int read_flags(const struct invocation *invocation, struct config *config
 		}
 		int taken = take_config_flag(invocation, &at, file, err);
 		if (taken == 0)
-			taken = config_read_flag(config, invocation->argc, invocation->argv, &at, err);
+			taken = config_read_flag(config, invocation->argc, invocation->argv, &at,
+						 err);
 		if (taken < 0)
 			return -1;
 		if (taken == 0)
-			return err_set(err, ERR_INVALID, "%.80s: no such flag; depotd %s --help lists them", argument,
+			return err_set(err, ERR_INVALID,
+				       "%.80s: no such flag; depotd %s --help lists them", argument,
 				       invocation->command->name);
 	}
 	return 0;
 }
 
-static int load(const struct invocation *invocation, struct config **out, unsigned *options, bool *usage,
-		struct err *err)
+static int load(const struct invocation *invocation, struct config **out, unsigned *options,
+		bool *usage, struct err *err)
 {
 	const char *file = NULL;
 	struct config *config = config_new();
@@ -219,7 +234,8 @@ fail:
 	return -1;
 }
 
-int app_load_config(const struct invocation *invocation, struct config **config, bool *usage, struct err *err)
+int app_load_config(const struct invocation *invocation, struct config **config, bool *usage,
+		    struct err *err)
 {
 	unsigned ignored = 0;
 	return load(invocation, config, &ignored, usage, err);
@@ -228,7 +244,8 @@ int app_load_config(const struct invocation *invocation, struct config **config,
 static bool wants_help(const struct invocation *invocation)
 {
 	for (int i = 0; i < invocation->argc; i++) {
-		if (strcmp(invocation->argv[i], "--help") == 0 || strcmp(invocation->argv[i], "-h") == 0)
+		if (strcmp(invocation->argv[i], "--help") == 0 ||
+		    strcmp(invocation->argv[i], "-h") == 0)
 			return true;
 	}
 	return false;

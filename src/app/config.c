@@ -48,7 +48,8 @@ void config_free(struct config **config)
 int config_find(const char *section, const char *name)
 {
 	for (int id = 0; id < CONFIG_ID_COUNT; id++) {
-		if (strcmp(config_keys[id].section, section) == 0 && strcmp(config_keys[id].name, name) == 0)
+		if (strcmp(config_keys[id].section, section) == 0 &&
+		    strcmp(config_keys[id].name, name) == 0)
 			return id;
 	}
 	return -1;
@@ -69,7 +70,8 @@ static int parse_int(const char *text, int64_t *number)
 
 static int parse_bool(const char *text, int64_t *number)
 {
-	static const char *const words[][2] = {{"on", "off"}, {"yes", "no"}, {"true", "false"}, {"1", "0"}};
+	static const char *const words[][2] = {
+		{"on", "off"}, {"yes", "no"}, {"true", "false"}, {"1", "0"}};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		for (int off = 0; off < 2; off++) {
 			if (strcasecmp(text, words[i][off]) == 0) {
@@ -158,7 +160,8 @@ static void describe_allowed(const struct config_key *key, struct buf *out)
 		buf_printf(out, "a time such as 30s or 5m, from %s to %s", min, max);
 		break;
 	case CONFIG_INT:
-		buf_printf(out, "a whole number from %lld to %lld", (long long)key->min, (long long)key->max);
+		buf_printf(out, "a whole number from %lld to %lld", (long long)key->min,
+			   (long long)key->max);
 		break;
 	case CONFIG_BOOL:
 		buf_puts(out, "on or off");
@@ -174,18 +177,20 @@ static void describe_allowed(const struct config_key *key, struct buf *out)
 		break;
 	case CONFIG_TEXT:
 	case CONFIG_LIST:
-		buf_puts(out, key->allowed != NULL ? key->allowed : "text without control characters");
+		buf_puts(out,
+			 key->allowed != NULL ? key->allowed : "text without control characters");
 		break;
 	}
 }
 
-static int refuse(const struct config_key *key, const char *text, const char *origin, struct err *err)
+static int refuse(const struct config_key *key, const char *text, const char *origin,
+		  struct err *err)
 {
 	struct buf allowed;
 	buf_init(&allowed, 256);
 	describe_allowed(key, &allowed);
-	err_set(err, ERR_INVALID, "%s: %s.%s: \"%.60s\" is not allowed: it takes %s", origin, key->section, key->name,
-		text, buf_text(&allowed));
+	err_set(err, ERR_INVALID, "%s: %s.%s: \"%.60s\" is not allowed: it takes %s", origin,
+		key->section, key->name, text, buf_text(&allowed));
 	buf_release(&allowed);
 	return -1;
 }
@@ -203,8 +208,8 @@ static int replace_text(char **to, const char *from, struct err *err)
 }
 
 /* Appends the comma-separated items of text to the list. */
-static int add_items(const struct config_key *key, struct value *value, const char *text, const char *origin,
-		     struct err *err)
+static int add_items(const struct config_key *key, struct value *value, const char *text,
+		     const char *origin, struct err *err)
 {
 	const char *at = text;
 	while (*at != '\0') {
@@ -215,7 +220,8 @@ static int add_items(const struct config_key *key, struct value *value, const ch
 			n--;
 		if (n > 0) {
 			if (value->number == LIST_MAX)
-				return err_set(err, ERR_INVALID, "%s: %s.%s takes at most %d values", origin,
+				return err_set(err, ERR_INVALID,
+					       "%s: %s.%s takes at most %d values", origin,
 					       key->section, key->name, LIST_MAX);
 			char *item = strndup(at, n);
 			if (item == NULL)
@@ -259,8 +265,8 @@ static int set_list(const struct config_key *key, struct value *value, const cha
 	return join_items(value, err);
 }
 
-static int set_scalar(const struct config_key *key, struct value *value, const char *text, const char *origin,
-		      struct err *err)
+static int set_scalar(const struct config_key *key, struct value *value, const char *text,
+		      const char *origin, struct err *err)
 {
 	int64_t number;
 	if (!parse_scalar(key, text, &number))
@@ -271,7 +277,8 @@ static int set_scalar(const struct config_key *key, struct value *value, const c
 	return 0;
 }
 
-static int check_only(const struct config_key *key, const char *text, const char *origin, struct err *err)
+static int check_only(const struct config_key *key, const char *text, const char *origin,
+		      struct err *err)
 {
 	struct value scratch = {0};
 	int result = key->type == CONFIG_LIST ? add_items(key, &scratch, text, origin, err)
@@ -280,8 +287,8 @@ static int check_only(const struct config_key *key, const char *text, const char
 	return result;
 }
 
-int config_set(struct config *config, enum config_id id, const char *text, enum config_source source,
-	       const char *origin, struct err *err)
+int config_set(struct config *config, enum config_id id, const char *text,
+	       enum config_source source, const char *origin, struct err *err)
 {
 	const struct config_key *key = &config_keys[id];
 	struct value *value = &config->values[id];
@@ -290,7 +297,8 @@ int config_set(struct config *config, enum config_id id, const char *text, enum 
 	if (value->origin != NULL && source < value->source)
 		return check_only(key, text, origin, err);
 	if (again && source == CONFIG_FROM_FILE && key->type != CONFIG_LIST)
-		return err_set(err, ERR_INVALID, "%s: %s.%s stands a second time (first at %s); it takes one value",
+		return err_set(err, ERR_INVALID,
+			       "%s: %s.%s stands a second time (first at %s); it takes one value",
 			       origin, key->section, key->name, value->origin);
 	if (key->type == CONFIG_LIST ? set_list(key, value, text, again, origin, err) != 0
 				     : set_scalar(key, value, text, origin, err) != 0)
@@ -308,8 +316,8 @@ struct config *config_new(void)
 		return NULL;
 	for (int id = 0; id < CONFIG_ID_COUNT; id++) {
 		struct err err;
-		if (config_set(config, (enum config_id)id, config_keys[id].initial, CONFIG_FROM_DEFAULT, "default",
-			       &err) != 0) {
+		if (config_set(config, (enum config_id)id, config_keys[id].initial,
+			       CONFIG_FROM_DEFAULT, "default", &err) != 0) {
 			config_free(&config);
 			return NULL;
 		}
@@ -356,13 +364,15 @@ void config_database_url(const struct config *config, struct buf *out)
 	if (url[0] != '\0')
 		buf_puts(out, url);
 	else
-		buf_printf(out, "sqlite:%s/metadata.db", config_text(config, CONFIG_STORAGE_DATA_DIR));
+		buf_printf(out, "sqlite:%s/metadata.db",
+			   config_text(config, CONFIG_STORAGE_DATA_DIR));
 }
 
 /* Takes over a scalar's value; struct value owns its texts, so they are copied. */
 static int copy_scalar(struct value *to, const struct value *from, struct err *err)
 {
-	if (replace_text(&to->text, from->text, err) != 0 || replace_text(&to->origin, from->origin, err) != 0)
+	if (replace_text(&to->text, from->text, err) != 0 ||
+	    replace_text(&to->origin, from->origin, err) != 0)
 		return -1;
 	to->number = from->number;
 	to->source = from->source;

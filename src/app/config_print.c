@@ -145,9 +145,11 @@ static void wrap(const char *text, const char *prefix, struct buf *out)
 
 void config_print_sample(struct buf *out)
 {
-	buf_puts(out, "# depotd.conf: every key, at its default. See depotd.conf(5).\n"
-		      "# Flags (--section.key VALUE) win over the environment (DEPOTD_SECTION_KEY), that over this file.\n"
-		      "# Made from the table in src/app/config_table.c by depotd config --sample.\n");
+	buf_puts(out,
+		 "# depotd.conf: every key, at its default. See depotd.conf(5).\n"
+		 "# Flags (--section.key VALUE) win over the environment (DEPOTD_SECTION_KEY), "
+		 "that over this file.\n"
+		 "# Made from the table in src/app/config_table.c by depotd config --sample.\n");
 	for (int id = 0; id < CONFIG_ID_COUNT; id++) {
 		const struct config_key *key = &config_keys[id];
 		if (begins_section((enum config_id)id))
@@ -155,7 +157,8 @@ void config_print_sample(struct buf *out)
 		else
 			buf_putc(out, '\n');
 		wrap(key->help, "# ", out);
-		buf_printf(out, "#%s =%s%s\n", key->name, key->initial[0] != '\0' ? " " : "", key->initial);
+		buf_printf(out, "#%s =%s%s\n", key->name, key->initial[0] != '\0' ? " " : "",
+			   key->initial);
 	}
 }
 

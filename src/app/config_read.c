@@ -12,7 +12,8 @@
 #include "depotd/app/config.h"
 
 enum {
-	LINE_MAX_BYTES = 4096, /* of the file; libinih's own default of 200 is short for a connection string */
+	LINE_MAX_BYTES =
+		4096, /* of the file; libinih's own default of 200 is short for a connection string */
 	NAME_MAX_BYTES = 128,
 };
 
@@ -56,7 +57,8 @@ static void list_sections(struct buf *out)
 	const char *last = "";
 	for (int id = 0; id < CONFIG_ID_COUNT; id++) {
 		if (strcmp(config_keys[id].section, last) != 0)
-			buf_printf(out, "%s[%s]", out->len > 0 ? ", " : "", config_keys[id].section);
+			buf_printf(out, "%s[%s]", out->len > 0 ? ", " : "",
+				   config_keys[id].section);
 		last = config_keys[id].section;
 	}
 }
@@ -68,12 +70,12 @@ static int unknown_key(const char *origin, const char *section, const char *name
 	buf_init(&known, 512);
 	list_keys(section, &known);
 	if (known.len > 0) {
-		err_set(err, ERR_INVALID, "%s: no key \"%.60s\" in [%s]; it has %s", origin, name, section,
-			buf_text(&known));
+		err_set(err, ERR_INVALID, "%s: no key \"%.60s\" in [%s]; it has %s", origin, name,
+			section, buf_text(&known));
 	} else {
 		list_sections(&known);
-		err_set(err, ERR_INVALID, "%s: %.60s: no section [%.60s]; there are %s", origin, name, section,
-			buf_text(&known));
+		err_set(err, ERR_INVALID, "%s: %.60s: no section [%.60s]; there are %s", origin,
+			name, section, buf_text(&known));
 	}
 	buf_release(&known);
 	return -1;
@@ -89,8 +91,8 @@ static int take_pair(void *context, const char *section, const char *name, const
 	if (id < 0)
 		source->failed = unknown_key(buf_text(&origin), section, name, source->err) != 0;
 	else
-		source->failed = config_set(source->config, (enum config_id)id, value, CONFIG_FROM_FILE,
-					    buf_text(&origin), source->err) != 0;
+		source->failed = config_set(source->config, (enum config_id)id, value,
+					    CONFIG_FROM_FILE, buf_text(&origin), source->err) != 0;
 	buf_release(&origin);
 	return source->failed ? 0 : 1;
 }
@@ -107,14 +109,14 @@ int config_read_stream(struct config *config, FILE *stream, const char *name, st
 	if (source.failed)
 		return -1;
 	if (source.too_long)
-		return err_set(err, ERR_INVALID, "%s:%d: a line takes at most %d bytes", name, source.line,
-			       LINE_MAX_BYTES - 2);
+		return err_set(err, ERR_INVALID, "%s:%d: a line takes at most %d bytes", name,
+			       source.line, LINE_MAX_BYTES - 2);
 	if (ferror(stream))
 		return err_set_errno(err, ERR_IO, "%s", name);
 	if (line != 0)
 		return err_set(err, ERR_INVALID,
-			       "%s:%d: neither [section] nor key = value nor a comment (# or ;)", name,
-			       source.line);
+			       "%s:%d: neither [section] nor key = value nor a comment (# or ;)",
+			       name, source.line);
 	return 0;
 }
 
@@ -141,7 +143,8 @@ static void lower_case(char *text)
 static bool is_section(const char *text, size_t n)
 {
 	for (int id = 0; id < CONFIG_ID_COUNT; id++) {
-		if (strlen(config_keys[id].section) == n && memcmp(config_keys[id].section, text, n) == 0)
+		if (strlen(config_keys[id].section) == n &&
+		    memcmp(config_keys[id].section, text, n) == 0)
 			return true;
 	}
 	return false;
@@ -168,7 +171,8 @@ static int read_variable(struct config *config, const char *variable, struct err
 	int id = config_find(key, underscore + 1);
 	if (id < 0)
 		return unknown_key(name, key, underscore + 1, err);
-	return config_set(config, (enum config_id)id, equals + 1, CONFIG_FROM_ENVIRONMENT, name, err);
+	return config_set(config, (enum config_id)id, equals + 1, CONFIG_FROM_ENVIRONMENT, name,
+			  err);
 }
 
 int config_read_environment(struct config *config, char *const *environment, struct err *err)
@@ -225,7 +229,8 @@ int config_read_flag(struct config *config, int argc, char *const *argv, int *at
 		value = argv[*at + 1];
 		*at += 2;
 	} else {
-		return err_set(err, ERR_INVALID, "%s: a value has to follow (%s)", flag, config_keys[id].argument);
+		return err_set(err, ERR_INVALID, "%s: a value has to follow (%s)", flag,
+			       config_keys[id].argument);
 	}
 	char origin[NAME_MAX_BYTES + 2];
 	snprintf(origin, sizeof(origin), "%.*s", (int)n, flag);

@@ -39,131 +39,279 @@ static bool is_not_empty(const char *item)
 }
 
 const struct config_key config_keys[CONFIG_ID_COUNT] = {
-	[CONFIG_SERVER_LISTEN] = {
-		.section = "server", .name = "listen", .type = CONFIG_LIST, .initial = "127.0.0.1:8080",
-		.check = is_address, .allowed = "ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:0",
-		.argument = "ADDR:PORT",
-		.help = "Where to listen, as ADDRESS:PORT; an IPv6 address stands in brackets, port 0 takes a free one. "
-			"May be given several times. Not used when systemd hands over sockets (depotd.socket). On an address "
-			"other than loopback access.mode has to be written down, too."},
-	[CONFIG_SERVER_EVENT_THREADS] = {
-		.section = "server", .name = "event_threads", .type = CONFIG_INT, .initial = "0", .max = 64,
-		.argument = "N",
-		.help = "Threads that parse requests and send answers, for each listener. 0: one for each processor, at most 4."},
-	[CONFIG_SERVER_WORKERS] = {
-		.section = "server", .name = "workers", .type = CONFIG_INT, .initial = "64", .min = 1, .max = 1024,
-		.argument = "N",
-		.help = "Threads that do what may block: disk and database. As many writes can be waiting for the disk at once."},
-	[CONFIG_SERVER_QUEUE_LENGTH] = {
-		.section = "server", .name = "queue_length", .type = CONFIG_INT, .initial = "4096", .min = 1, .max = 1000000,
-		.argument = "N",
-		.help = "Requests that may wait for a worker. Further ones are answered 503 with Retry-After."},
-	[CONFIG_SERVER_MAX_CONNECTIONS] = {
-		.section = "server", .name = "max_connections", .type = CONFIG_INT, .initial = "16384", .min = 1,
-		.max = 1000000, .argument = "N",
-		.help = "Connections that may be open at once, over all listeners. Lowered, with a warning, to what the limit "
-			"of open files allows."},
-	[CONFIG_SERVER_MAX_CONNECTIONS_PER_ADDRESS] = {
-		.section = "server", .name = "max_connections_per_address", .type = CONFIG_INT, .initial = "1024",
-		.max = 1000000, .argument = "N",
-		.help = "Connections that one client address may have open at once; loopback is exempt. 0: no limit."},
-	[CONFIG_SERVER_HEADER_TIMEOUT] = {
-		.section = "server", .name = "header_timeout", .type = CONFIG_DURATION, .initial = "30s", .min = 100,
-		.max = HOUR, .argument = "TIME",
-		.help = "How long a client may take to send a request's header fields."},
-	[CONFIG_SERVER_IDLE_TIMEOUT] = {
-		.section = "server", .name = "idle_timeout", .type = CONFIG_DURATION, .initial = "60s", .min = 100,
-		.max = HOUR, .argument = "TIME",
-		.help = "How long a connection may be silent: in the middle of a request or an answer, and between requests."},
-	[CONFIG_SERVER_DRAIN_TIMEOUT] = {
-		.section = "server", .name = "drain_timeout", .type = CONFIG_DURATION, .initial = "30s", .max = DAY,
-		.reloadable = true, .argument = "TIME",
-		.help = "How long running requests may go on after SIGTERM or SIGINT. Then they are ended."},
-	[CONFIG_SERVER_BUFFER_MEMORY] = {
-		.section = "server", .name = "buffer_memory", .type = CONFIG_SIZE, .initial = "16M", .min = MIB,
-		.max = 64 * GIB, .argument = "SIZE",
-		.help = "Memory for the bodies of all running requests together. It bounds what uploads take, however many there "
-			"are and whatever their size."},
-	[CONFIG_SERVER_HEADER_BYTES] = {
-		.section = "server", .name = "header_bytes", .type = CONFIG_SIZE, .initial = "32K", .min = 4 * KIB,
-		.max = MIB, .argument = "SIZE",
-		.help = "The largest request line and header fields, together. Larger ones are answered 414 or 431."},
-	[CONFIG_LIMITS_MAX_UPLOAD] = {
-		.section = "limits", .name = "max_upload", .type = CONFIG_SIZE, .initial = "unlimited", .min = 1,
-		.max = INT64_MAX, .words = "unlimited", .argument = "SIZE",
-		.help = "The largest request body that is taken. A larger one is answered 413; before the body, where its "
-			"length is known."},
-	[CONFIG_LIMITS_MIN_RATE] = {
-		.section = "limits", .name = "min_rate", .type = CONFIG_SIZE, .initial = "128", .max = GIB, .argument = "SIZE",
-		.help = "Bytes a second that a client has to keep up while it sends a body, over any server.idle_timeout; a "
-			"slower one is answered 408. 0: no limit."},
-	[CONFIG_STORAGE_DATA_DIR] = {
-		.section = "storage", .name = "data_dir", .type = CONFIG_TEXT, .initial = "./var/data",
-		.check = is_not_empty, .allowed = "a directory", .argument = "DIR",
-		.help = "The directory that holds the files (and metadata.db, with the embedded database). It is made, mode 0700, "
-			"where it is missing."},
-	[CONFIG_STORAGE_REQUIRE_MOUNT] = {
-		.section = "storage", .name = "require_mount", .type = CONFIG_BOOL, .initial = "off", .argument = "on|off",
-		.help = "Refuse to start when data_dir is not on a mount of its own: a volume that failed to attach must not fill the "
-			"root disk."},
-	[CONFIG_STORAGE_RESERVE] = {
-		.section = "storage", .name = "reserve", .type = CONFIG_SIZE, .initial = "64M", .max = 1024 * TIB,
-		.argument = "SIZE",
-		.help = "Space that stays free on the disk. An upload that would go below it is answered 507."},
-	[CONFIG_STORAGE_GRACE] = {
-		.section = "storage", .name = "grace", .type = CONFIG_DURATION, .initial = "1h", .max = 365 * DAY,
-		.argument = "TIME",
-		.help = "How long bytes without a row are left alone before the sweep removes them. The sweep runs at the start, "
-			"then every grace (hourly at the least)."},
-	[CONFIG_DATABASE_URL] = {
-		.section = "database", .name = "url", .type = CONFIG_TEXT, .initial = "", .argument = "URL",
-		.help = "sqlite:PATH, or a PostgreSQL connection string or URI "
-			"(postgresql://depotd@db.example:5432/depot?sslmode=verify-full). Empty: sqlite:DATA_DIR/metadata.db. "
-			"Keep the password out of it: see password_file."},
-	[CONFIG_DATABASE_PASSWORD_FILE] = {
-		.section = "database", .name = "password_file", .type = CONFIG_TEXT, .initial = "", .argument = "FILE",
-		.help = "A file whose first line is PostgreSQL's password. Empty: the systemd credential database-password where "
-			"there is one ($CREDENTIALS_DIRECTORY), else what libpq finds (PGPASSWORD, ~/.pgpass, PGSERVICE)."},
-	[CONFIG_DATABASE_CONNECTIONS] = {
-		.section = "database", .name = "connections", .type = CONFIG_INT, .initial = "8", .min = 1, .max = 256,
-		.argument = "N",
-		.help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
-	[CONFIG_DATABASE_CONNECT_TIMEOUT] = {
-		.section = "database", .name = "connect_timeout", .type = CONFIG_DURATION, .initial = "5s", .min = 100,
-		.max = HOUR, .argument = "TIME",
-		.help = "How long connecting to the database may take."},
-	[CONFIG_DATABASE_STATEMENT_TIMEOUT] = {
-		.section = "database", .name = "statement_timeout", .type = CONFIG_DURATION, .initial = "10s", .min = 100,
-		.max = DAY, .argument = "TIME",
-		.help = "How long one call to the database may take, waiting for a connection included. Then the request is "
-			"answered 503."},
-	[CONFIG_DATABASE_MIGRATE] = {
-		.section = "database", .name = "migrate", .type = CONFIG_BOOL, .initial = "on", .argument = "on|off",
-		.help = "Bring the database's schema up to date when serve starts. off: refuse one that is too old, and leave it "
-			"to depotd migrate."},
-	[CONFIG_CACHE_RECORDS] = {
-		.section = "cache", .name = "records", .type = CONFIG_INT, .initial = "16384", .max = 100000000,
-		.argument = "N",
-		.help = "File records kept in memory, about half a KiB each."},
-	[CONFIG_CACHE_MEMORY] = {
-		.section = "cache", .name = "memory", .type = CONFIG_SIZE, .initial = "16M", .max = 1024 * GIB,
-		.argument = "SIZE",
-		.help = "Memory for the bytes of small files, all together."},
-	[CONFIG_CACHE_BODY_MAX] = {
-		.section = "cache", .name = "body_max", .type = CONFIG_SIZE, .initial = "64K", .max = 64 * MIB,
-		.argument = "SIZE",
-		.help = "Files larger than this are never kept in memory; the kernel caches them anyway."},
-	[CONFIG_LOG_LEVEL] = {
-		.section = "log", .name = "level", .type = CONFIG_ENUM, .initial = "info",
-		.words = "error|warning|info|debug", .reloadable = true, .argument = "LEVEL",
-		.help = "The least important lines that are logged, to standard error."},
-	[CONFIG_LOG_ACCESS] = {
-		.section = "log", .name = "access", .type = CONFIG_ENUM, .initial = "off", .words = "off|combined|json",
-		.argument = "FORMAT",
-		.help = "A line for each request on standard output: off, combined (as Apache and nginx have it) or json."},
-	[CONFIG_ACCESS_MODE] = {
-		.section = "access", .name = "mode", .type = CONFIG_ENUM, .initial = "open", .words = "open|accounts",
-		.argument = "MODE",
-		.help = "open: everybody who can connect may do everything. accounts: users and tokens (not built yet). On an "
-			"address other than loopback, serve does not start until the mode is written down."},
+	[CONFIG_SERVER_LISTEN] =
+		{.section = "server",
+		 .name = "listen",
+		 .type = CONFIG_LIST,
+		 .initial = "127.0.0.1:8080",
+		 .check = is_address,
+		 .allowed = "ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:0",
+		 .argument = "ADDR:PORT",
+		 .help = "Where to listen, as ADDRESS:PORT; an IPv6 address stands in brackets, "
+			 "port 0 takes a free one. "
+			 "May be given several times. Not used when systemd hands over sockets "
+			 "(depotd.socket). On an address "
+			 "other than loopback access.mode has to be written down, too."},
+	[CONFIG_SERVER_EVENT_THREADS] =
+		{.section = "server",
+		 .name = "event_threads",
+		 .type = CONFIG_INT,
+		 .initial = "0",
+		 .max = 64,
+		 .argument = "N",
+		 .help = "Threads that parse requests and send answers, for each listener. 0: one "
+			 "for each processor, at most 4."},
+	[CONFIG_SERVER_WORKERS] = {.section = "server",
+				   .name = "workers",
+				   .type = CONFIG_INT,
+				   .initial = "64",
+				   .min = 1,
+				   .max = 1024,
+				   .argument = "N",
+				   .help = "Threads that do what may block: disk and database. As "
+					   "many writes can be waiting for the disk at once."},
+	[CONFIG_SERVER_QUEUE_LENGTH] = {.section = "server",
+					.name = "queue_length",
+					.type = CONFIG_INT,
+					.initial = "4096",
+					.min = 1,
+					.max = 1000000,
+					.argument = "N",
+					.help = "Requests that may wait for a worker. Further ones "
+						"are answered 503 with Retry-After."},
+	[CONFIG_SERVER_MAX_CONNECTIONS] =
+		{.section = "server",
+		 .name = "max_connections",
+		 .type = CONFIG_INT,
+		 .initial = "16384",
+		 .min = 1,
+		 .max = 1000000,
+		 .argument = "N",
+		 .help = "Connections that may be open at once, over all listeners. Lowered, with "
+			 "a warning, to what the limit "
+			 "of open files allows."},
+	[CONFIG_SERVER_MAX_CONNECTIONS_PER_ADDRESS] =
+		{.section = "server",
+		 .name = "max_connections_per_address",
+		 .type = CONFIG_INT,
+		 .initial = "1024",
+		 .max = 1000000,
+		 .argument = "N",
+		 .help = "Connections that one client address may have open at once; loopback is "
+			 "exempt. 0: no limit."},
+	[CONFIG_SERVER_HEADER_TIMEOUT] =
+		{.section = "server",
+		 .name = "header_timeout",
+		 .type = CONFIG_DURATION,
+		 .initial = "30s",
+		 .min = 100,
+		 .max = HOUR,
+		 .argument = "TIME",
+		 .help = "How long a client may take to send a request's header fields."},
+	[CONFIG_SERVER_IDLE_TIMEOUT] =
+		{.section = "server",
+		 .name = "idle_timeout",
+		 .type = CONFIG_DURATION,
+		 .initial = "60s",
+		 .min = 100,
+		 .max = HOUR,
+		 .argument = "TIME",
+		 .help = "How long a connection may be silent: in the middle of a request or an "
+			 "answer, and between requests."},
+	[CONFIG_SERVER_DRAIN_TIMEOUT] = {.section = "server",
+					 .name = "drain_timeout",
+					 .type = CONFIG_DURATION,
+					 .initial = "30s",
+					 .max = DAY,
+					 .reloadable = true,
+					 .argument = "TIME",
+					 .help = "How long running requests may go on after "
+						 "SIGTERM or SIGINT. Then they are ended."},
+	[CONFIG_SERVER_BUFFER_MEMORY] =
+		{.section = "server",
+		 .name = "buffer_memory",
+		 .type = CONFIG_SIZE,
+		 .initial = "16M",
+		 .min = MIB,
+		 .max = 64 * GIB,
+		 .argument = "SIZE",
+		 .help = "Memory for the bodies of all running requests together. It bounds what "
+			 "uploads take, however many there "
+			 "are and whatever their size."},
+	[CONFIG_SERVER_HEADER_BYTES] = {.section = "server",
+					.name = "header_bytes",
+					.type = CONFIG_SIZE,
+					.initial = "32K",
+					.min = 4 * KIB,
+					.max = MIB,
+					.argument = "SIZE",
+					.help = "The largest request line and header fields, "
+						"together. Larger ones are answered 414 or 431."},
+	[CONFIG_LIMITS_MAX_UPLOAD] = {.section = "limits",
+				      .name = "max_upload",
+				      .type = CONFIG_SIZE,
+				      .initial = "unlimited",
+				      .min = 1,
+				      .max = INT64_MAX,
+				      .words = "unlimited",
+				      .argument = "SIZE",
+				      .help = "The largest request body that is taken. A larger "
+					      "one is answered 413; before the body, where its "
+					      "length is known."},
+	[CONFIG_LIMITS_MIN_RATE] = {.section = "limits",
+				    .name = "min_rate",
+				    .type = CONFIG_SIZE,
+				    .initial = "128",
+				    .max = GIB,
+				    .argument = "SIZE",
+				    .help = "Bytes a second that a client has to keep up while it "
+					    "sends a body, over any server.idle_timeout; a "
+					    "slower one is answered 408. 0: no limit."},
+	[CONFIG_STORAGE_DATA_DIR] = {.section = "storage",
+				     .name = "data_dir",
+				     .type = CONFIG_TEXT,
+				     .initial = "./var/data",
+				     .check = is_not_empty,
+				     .allowed = "a directory",
+				     .argument = "DIR",
+				     .help = "The directory that holds the files (and metadata.db, "
+					     "with the embedded database). It is made, mode 0700, "
+					     "where it is missing."},
+	[CONFIG_STORAGE_REQUIRE_MOUNT] =
+		{.section = "storage",
+		 .name = "require_mount",
+		 .type = CONFIG_BOOL,
+		 .initial = "off",
+		 .argument = "on|off",
+		 .help = "Refuse to start when data_dir is not on a mount of its own: a volume "
+			 "that failed to attach must not fill the "
+			 "root disk."},
+	[CONFIG_STORAGE_RESERVE] = {.section = "storage",
+				    .name = "reserve",
+				    .type = CONFIG_SIZE,
+				    .initial = "64M",
+				    .max = 1024 * TIB,
+				    .argument = "SIZE",
+				    .help = "Space that stays free on the disk. An upload that "
+					    "would go below it is answered 507."},
+	[CONFIG_STORAGE_GRACE] = {.section = "storage",
+				  .name = "grace",
+				  .type = CONFIG_DURATION,
+				  .initial = "1h",
+				  .max = 365 * DAY,
+				  .argument = "TIME",
+				  .help = "How long bytes without a row are left alone before the "
+					  "sweep removes them. The sweep runs at the start, "
+					  "then every grace (hourly at the least)."},
+	[CONFIG_DATABASE_URL] =
+		{.section = "database",
+		 .name = "url",
+		 .type = CONFIG_TEXT,
+		 .initial = "",
+		 .argument = "URL",
+		 .help = "sqlite:PATH, or a PostgreSQL connection string or URI "
+			 "(postgresql://depotd@db.example:5432/depot?sslmode=verify-full). Empty: "
+			 "sqlite:DATA_DIR/metadata.db. "
+			 "Keep the password out of it: see password_file."},
+	[CONFIG_DATABASE_PASSWORD_FILE] =
+		{.section = "database",
+		 .name = "password_file",
+		 .type = CONFIG_TEXT,
+		 .initial = "",
+		 .argument = "FILE",
+		 .help = "A file whose first line is PostgreSQL's password. Empty: the systemd "
+			 "credential database-password where "
+			 "there is one ($CREDENTIALS_DIRECTORY), else what libpq finds "
+			 "(PGPASSWORD, ~/.pgpass, PGSERVICE)."},
+	[CONFIG_DATABASE_CONNECTIONS] =
+		{.section = "database",
+		 .name = "connections",
+		 .type = CONFIG_INT,
+		 .initial = "8",
+		 .min =
+			 1,
+		 .max =
+			 256,
+		 .argument = "N",
+		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
+	[CONFIG_DATABASE_CONNECT_TIMEOUT] =
+		{
+			.section = "database",
+			.name = "connect_timeout",
+			.type = CONFIG_DURATION,
+			.initial = "5s",
+			.min = 100,
+			.max = HOUR,
+			.argument = "TIME",
+			.help = "How long connecting to the database may take."},
+	[CONFIG_DATABASE_STATEMENT_TIMEOUT] =
+		{
+			.section = "database",
+			.name = "statement_timeout",
+			.type = CONFIG_DURATION,
+			.initial = "10s",
+			.min = 100,
+			.max = DAY,
+			.argument = "TIME",
+			.help = "How long one call to the database may take, waiting for a "
+				"connection included. Then the request is "
+				"answered 503."},
+	[CONFIG_DATABASE_MIGRATE] =
+		{.section = "database",
+		 .name = "migrate",
+		 .type = CONFIG_BOOL,
+		 .initial = "on",
+		 .argument = "on|off",
+		 .help = "Bring the database's schema up to date when serve starts. off: refuse "
+			 "one that is too old, and leave it "
+			 "to depotd migrate."},
+	[CONFIG_CACHE_RECORDS] = {.section = "cache",
+				  .name = "records",
+				  .type = CONFIG_INT,
+				  .initial = "16384",
+				  .max = 100000000,
+				  .argument = "N",
+				  .help = "File records kept in memory, about half a KiB each."},
+	[CONFIG_CACHE_MEMORY] = {.section = "cache",
+				 .name = "memory",
+				 .type = CONFIG_SIZE,
+				 .initial = "16M",
+				 .max = 1024 * GIB,
+				 .argument = "SIZE",
+				 .help = "Memory for the bytes of small files, all together."},
+	[CONFIG_CACHE_BODY_MAX] = {.section = "cache",
+				   .name = "body_max",
+				   .type = CONFIG_SIZE,
+				   .initial = "64K",
+				   .max = 64 * MIB,
+				   .argument = "SIZE",
+				   .help = "Files larger than this are never kept in memory; the "
+					   "kernel caches them anyway."},
+	[CONFIG_LOG_LEVEL] =
+		{.section = "log",
+		 .name = "level",
+		 .type = CONFIG_ENUM,
+		 .initial = "info",
+		 .words = "error|warning|info|debug",
+		 .reloadable = true,
+		 .argument = "LEVEL",
+		 .help = "The least important lines that are logged, to standard error."},
+	[CONFIG_LOG_ACCESS] = {.section = "log",
+			       .name = "access",
+			       .type = CONFIG_ENUM,
+			       .initial = "off",
+			       .words = "off|combined|json",
+			       .argument = "FORMAT",
+			       .help = "A line for each request on standard output: off, combined "
+				       "(as Apache and nginx have it) or json."},
+	[CONFIG_ACCESS_MODE] = {.section = "access",
+				.name = "mode",
+				.type = CONFIG_ENUM,
+				.initial = "open",
+				.words = "open|accounts",
+				.argument = "MODE",
+				.help = "open: everybody who can connect may do everything. "
+					"accounts: users and tokens (not built yet). On an "
+					"address other than loopback, serve does not start until "
+					"the mode is written down."},
 };

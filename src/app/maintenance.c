@@ -75,8 +75,10 @@ int check_run(struct invocation *invocation)
 		app_complain("%s", err.message);
 		return EXIT_USAGE;
 	}
-	printf("checked %" PRId64 " rows and %" PRId64 " files (%" PRId64 " bytes%s): %" PRId64 " findings",
-	       summary.rows, summary.blobs, summary.bytes, options.verify ? ", all re-hashed" : "", summary.findings);
+	printf("checked %" PRId64 " rows and %" PRId64 " files (%" PRId64 " bytes%s): %" PRId64
+	       " findings",
+	       summary.rows, summary.blobs, summary.bytes, options.verify ? ", all re-hashed" : "",
+	       summary.findings);
 	if (options.repair)
 		printf(", %" PRId64 " repaired", summary.repaired);
 	printf("\n");
@@ -101,13 +103,15 @@ int reindex_run(struct invocation *invocation)
 	supervision_prepare();
 	if (open_existing(invocation->config, &stores) != 0)
 		return EXIT_FAILED;
-	int result = maintenance_reindex(stores.metadata, stores.blobs, print_failed, NULL, &summary, &err);
+	int result = maintenance_reindex(stores.metadata, stores.blobs, print_failed, NULL,
+					 &summary, &err);
 	stores_close(&stores);
 	if (result != 0) {
 		app_complain("%s", err.message);
 		return EXIT_FAILED;
 	}
-	printf("reindexed %" PRId64 " files: %" PRId64 " registered, %" PRId64 " had their row, %" PRId64 " failed\n",
+	printf("reindexed %" PRId64 " files: %" PRId64 " registered, %" PRId64
+	       " had their row, %" PRId64 " failed\n",
 	       summary.blobs, summary.registered, summary.already, summary.failed);
 	return fflush(stdout) == 0 && summary.failed == 0 ? EXIT_DONE : EXIT_FAILED;
 }

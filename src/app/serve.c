@@ -37,7 +37,8 @@ struct daemon {
 static int refuse_exposure(const char *address, struct err *err)
 {
 	return err_set(err, ERR_INVALID,
-		       "%s can be reached from other machines: write down access.mode (open: everybody who can connect "
+		       "%s can be reached from other machines: write down access.mode (open: "
+		       "everybody who can connect "
 		       "may read, store and delete everything) or listen on 127.0.0.1 or [::1]",
 		       address);
 }
@@ -55,7 +56,9 @@ static int check_access(const struct config *config, int sockets, int first, str
 			return refuse_exposure("an inherited socket", err);
 	}
 	const char *address;
-	for (size_t i = 0; sockets == 0 && (address = config_item(config, CONFIG_SERVER_LISTEN, i)) != NULL; i++) {
+	for (size_t i = 0;
+	     sockets == 0 && (address = config_item(config, CONFIG_SERVER_LISTEN, i)) != NULL;
+	     i++) {
 		if (!exposure_is_loopback(address))
 			return refuse_exposure(address, err);
 	}
@@ -76,7 +79,8 @@ static unsigned allowed_connections(const struct config *config)
 	if (allowed < CONNECTIONS_MIN)
 		allowed = CONNECTIONS_MIN;
 	log_event(LOG_LEVEL_WARNING, NULL,
-		  "server.max_connections lowered from %" PRId64 " to %" PRId64 ": the limit of open files is %" PRId64,
+		  "server.max_connections lowered from %" PRId64 " to %" PRId64
+		  ": the limit of open files is %" PRId64,
 		  wanted, allowed, files);
 	return (unsigned)allowed;
 }
@@ -175,7 +179,8 @@ static int listen_everywhere(struct daemon *d, int sockets, int first, struct er
 	if (sockets > 0)
 		return 0;
 	const char *address;
-	for (size_t i = 0; (address = config_item(d->config, CONFIG_SERVER_LISTEN, i)) != NULL; i++) {
+	for (size_t i = 0; (address = config_item(d->config, CONFIG_SERVER_LISTEN, i)) != NULL;
+	     i++) {
 		if (http_server_listen(d->server, address, err) != 0)
 			return -1;
 	}
@@ -195,8 +200,10 @@ static int start(struct daemon *d, struct err *err)
 		return err_set(err, ERR_NO_MEMORY, "metrics");
 	if (stores_open(d->config, STORES_LOCKED, d->metrics, &d->stores, err) != 0 ||
 	    pool_new("workers", (unsigned)config_number(d->config, CONFIG_SERVER_WORKERS),
-		     (size_t)config_number(d->config, CONFIG_SERVER_QUEUE_LENGTH), d->metrics, &d->workers, err) != 0 ||
-	    make_core(d, err) != 0 || make_server(d, err) != 0 || listen_everywhere(d, sockets, first, err) != 0 ||
+		     (size_t)config_number(d->config, CONFIG_SERVER_QUEUE_LENGTH), d->metrics,
+		     &d->workers, err) != 0 ||
+	    make_core(d, err) != 0 || make_server(d, err) != 0 ||
+	    listen_everywhere(d, sockets, first, err) != 0 ||
 	    core_start_sweeper(d->core, err) != 0 || http_server_start(d->server, err) != 0)
 		return -1;
 	return 0;
@@ -242,7 +249,8 @@ static void apply(const struct config *config)
 static void warn_restart(void *context, const struct config_key *key)
 {
 	(void)context;
-	log_event(LOG_LEVEL_WARNING, NULL, "%s.%s has changed: it takes a restart", key->section, key->name);
+	log_event(LOG_LEVEL_WARNING, NULL, "%s.%s has changed: it takes a restart", key->section,
+		  key->name);
 }
 
 static void reload(struct daemon *d)
@@ -253,7 +261,8 @@ static void reload(struct daemon *d)
 	supervision_notify_reloading();
 	if (app_load_config(d->invocation, &fresh, &usage, &err) != 0 ||
 	    config_reload(d->config, fresh, warn_restart, NULL, &err) != 0) {
-		log_event(LOG_LEVEL_ERROR, NULL, "configuration not re-read, the old one stays: %s", err.message);
+		log_event(LOG_LEVEL_ERROR, NULL, "configuration not re-read, the old one stays: %s",
+			  err.message);
 	} else {
 		apply(d->config);
 		log_event(LOG_LEVEL_INFO, NULL, "configuration re-read");

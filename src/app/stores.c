@@ -59,7 +59,9 @@ static int find_password(const struct config *config, char password[PASSWORD_MAX
 	const char *path = config_text(config, CONFIG_DATABASE_PASSWORD_FILE);
 	if (path[0] != '\0') {
 		int found = read_password(path, password, err);
-		return found == 0 ? err_set(err, ERR_INVALID, "database.password_file %s: no such file", path) : found;
+		return found == 0 ? err_set(err, ERR_INVALID,
+					    "database.password_file %s: no such file", path)
+				  : found;
 	}
 	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
 	if (credentials == NULL)
@@ -123,8 +125,8 @@ int stores_make_directory(const struct config *config, struct err *err)
 	return 0;
 }
 
-int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics, struct stores *out,
-		struct err *err)
+int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics,
+		struct stores *out, struct err *err)
 {
 	struct stores stores = {0};
 	struct metadata_config metadata;

@@ -46,7 +46,8 @@ enum supervision_event supervision_wait(int64_t timeout_ms)
 		} else {
 			int64_t left = deadline - clock_monotonic_ms();
 			left = left < 0 ? 0 : left;
-			struct timespec wait = {.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000};
+			struct timespec wait = {.tv_sec = left / 1000,
+						.tv_nsec = left % 1000 * 1000000};
 			caught = sigtimedwait(&set, NULL, &wait);
 		}
 		if (caught == SIGHUP)
@@ -99,7 +100,8 @@ int supervision_sockets(int *first, struct err *err)
 	*first = SD_LISTEN_FDS_START;
 	for (int fd = *first; fd < *first + n; fd++) {
 		if (sd_is_socket_inet(fd, AF_UNSPEC, SOCK_STREAM, 1, 0) <= 0)
-			return err_set(err, ERR_INVALID, "inherited descriptor %d is no listening TCP socket", fd);
+			return err_set(err, ERR_INVALID,
+				       "inherited descriptor %d is no listening TCP socket", fd);
 	}
 	return n;
 }

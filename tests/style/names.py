@@ -1,11 +1,11 @@
-"""A test's name is a sentence: at least four words, and every cmocka test that is written is also run."""
+"""A test's name is a sentence (the class may give it its subject), and every cmocka test that is written is also run."""
 import re
 
 from _sources import Findings, files, line_of, read, without_comments
 
 WORDS_MIN = 4
 UNIT = re.compile(r"^static void (\w+)\(void \*\*state\)", re.M)
-HTTP = re.compile(r"^    (?:async )?def test_(\w+)\(", re.M)
+CLASS_OR_TEST = re.compile(r"^class (\w+)|^    (?:async )?def test_(\w+)\(", re.M)
 
 if __name__ == "__main__":
     findings = Findings()
@@ -20,7 +20,12 @@ if __name__ == "__main__":
                 findings.add(path, line_of(text, match.start()), "%s is no sentence" % name)
     for path in files("tests/http/test_*.py", "tests/browser/test_*.py"):
         text = read(path)
-        for match in HTTP.finditer(text):
-            if len(match.group(1).split("_")) < WORDS_MIN:
-                findings.add(path, line_of(text, match.start()), "%s is no sentence" % match.group(1))
+        subject = ""
+        for match in CLASS_OR_TEST.finditer(text):
+            if match.group(1):
+                subject = match.group(1)
+                continue
+            words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", subject) + match.group(2).split("_")
+            if len(words) < WORDS_MIN - 1:
+                findings.add(path, line_of(text, match.start()), "%s.%s is no sentence" % (subject, match.group(2)))
     findings.end()

@@ -66,19 +66,26 @@ enum config_type {
 struct config_key {
 	const char *section, *name;
 	enum config_type type;
-	const char *initial;      /* the default, written as in the file */
-	int64_t min, max;         /* bounds of number, inclusive; SIZE, DURATION and INT */
-	const char *words;        /* ENUM: "a|b|c". SIZE: a word that stands for "no limit" (number is then -1), or NULL */
+	const char *initial; /* the default, written as in the file */
+	int64_t min, max;    /* bounds of number, inclusive; SIZE, DURATION and INT */
+	const char *
+		words; /* ENUM: "a|b|c". SIZE: a word that stands for "no limit" (number is then -1), or NULL */
 	bool (*check)(const char *item); /* TEXT and LIST: more than the type asks; NULL anything */
-	const char *allowed;      /* what check() lets pass, for people; NULL where the type says it all */
-	bool reloadable;          /* SIGHUP changes it in a running daemon */
-	const char *argument;     /* what help calls the value: SIZE, DIR, … */
-	const char *help;         /* sentences for people; plain text */
+	const char
+		*allowed; /* what check() lets pass, for people; NULL where the type says it all */
+	bool reloadable;  /* SIGHUP changes it in a running daemon */
+	const char *argument; /* what help calls the value: SIZE, DIR, … */
+	const char *help;     /* sentences for people; plain text */
 };
 
 extern const struct config_key config_keys[CONFIG_ID_COUNT];
 
-enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_ENVIRONMENT, CONFIG_FROM_FLAG };
+enum config_source {
+	CONFIG_FROM_DEFAULT,
+	CONFIG_FROM_FILE,
+	CONFIG_FROM_ENVIRONMENT,
+	CONFIG_FROM_FLAG
+};
 
 struct config;
 
@@ -91,8 +98,8 @@ void config_free(struct config **config);
  * "--listen"). A source that is weaker than the one that set the key before changes nothing; a list grows while source
  * stays the same. A scalar that the same file sets twice is an error. ERR_INVALID (message: "ORIGIN: …"), ERR_NO_MEMORY.
  */
-int config_set(struct config *config, enum config_id id, const char *text, enum config_source source,
-	       const char *origin, struct err *err);
+int config_set(struct config *config, enum config_id id, const char *text,
+	       enum config_source source, const char *origin, struct err *err);
 
 int config_read_file(struct config *config, const char *path, struct err *err);
 /* The INI text itself; `name` stands for the file in messages. */
@@ -111,9 +118,11 @@ int config_find(const char *section, const char *name);
 const char *config_text(const struct config *config, enum config_id id); /* as given; never NULL */
 int64_t config_number(const struct config *config, enum config_id id);
 bool config_on(const struct config *config, enum config_id id);
-const char *config_item(const struct config *config, enum config_id id, size_t i); /* LIST; NULL past the last */
+const char *config_item(const struct config *config, enum config_id id,
+			size_t i); /* LIST; NULL past the last */
 enum config_source config_source(const struct config *config, enum config_id id);
-const char *config_origin(const struct config *config, enum config_id id); /* "default" or as given */
+const char *config_origin(const struct config *config,
+			  enum config_id id); /* "default" or as given */
 
 /* Copies what SIGHUP may change from `fresh`; keys that differ but need a restart are handed to needs_restart(). */
 int config_reload(struct config *config, const struct config *fresh,
