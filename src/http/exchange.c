@@ -219,6 +219,9 @@ static bool exchange_route(struct exchange *x, struct err *err)
 		(void)err_set(err, ERR_NOT_FOUND, "there is nothing at this path");
 		break;
 	default:
+		/* What a method that nobody knows wants done with what follows, nobody knows either. */
+		if (err->kind == ERR_NOT_IMPLEMENTED || strcmp(x->head.method, "TRACE") == 0)
+			x->conn->close = true;
 		if (err->kind != ERR_METHOD)
 			break;
 		if (strcmp(x->head.method, "OPTIONS") == 0)
@@ -368,7 +371,7 @@ static void exchange_leave(struct exchange *x, bool completed)
 {
 	struct conn *c = x->conn;
 	c->x = NULL;
-	if (completed && c->close && c->linger) {
+	if (completed && c->close && (c->linger || exchange_has_more_input(x))) {
 		c->dead = true;
 		pump_linger(x->server->pump, c->fd);
 	} else if (!framing_done(&x->framing)) {
