@@ -101,6 +101,10 @@ static size_t step_line(struct framing *f, const char *data, size_t n, struct er
 {
 	const char *lf = memchr(data, '\n', n);
 	size_t len = lf != NULL ? (size_t)(lf - data) : n; /* without the LF */
+	if (f->state == FRAMING_CHUNK_END && f->line_len == 0 && data[0] != '\r') {
+		(void)broken(f, err, "a chunk is longer than its size");
+		return 0;
+	}
 	if (f->line_len + len + (lf != NULL) > line_max(f)) {
 		(void)broken(f, err, "a line is too long");
 		return 0;

@@ -51,8 +51,7 @@ static int decode_piece(const char *text, size_t n, struct arena *arena, const c
 	if (copy == NULL)
 		return err_set(err, ERR_NO_MEMORY, "the query is too long to take apart");
 	if (!target_decode(text, n, true, copy, &len))
-		return err_set(err, ERR_INVALID, "query parameter %.*s is not percent-encoded UTF-8",
-			       (int)(n > 64 ? 64 : n), text);
+		return err_set(err, ERR_INVALID, "a query parameter is not percent-encoded UTF-8");
 	*out = copy;
 	return 0;
 }
@@ -65,7 +64,11 @@ static int parse_parameter(const char *text, size_t n, struct arena *arena, stru
 	out->value = "";
 	if (decode_piece(text, key, arena, &out->key, err) != 0)
 		return -1;
-	return equals == NULL ? 0 : decode_piece(equals + 1, n - key - 1, arena, &out->value, err);
+	if (equals == NULL || decode_piece(equals + 1, n - key - 1, arena, &out->value, err) == 0)
+		return 0;
+	if (err->kind == ERR_INVALID)
+		(void)err_set(err, ERR_INVALID, "the query parameter %.64s is not percent-encoded UTF-8", out->key);
+	return -1;
 }
 
 static size_t count_parameters(const char *query)
