@@ -238,7 +238,7 @@ static void tags_and_attributes_are_bounded(void **state)
 		add("tag", "x");
 	refuse("tag", "x");
 	for (int i = 0; i < LIST_ATTRIBUTES_MAX; i++) {
-		char key[16];
+		char key[32];
 		snprintf(key, sizeof(key), "attr.a%d", i);
 		add(key, "x");
 	}
@@ -303,9 +303,9 @@ static void a_cursor_resumes_where_it_was_made(void **state)
 static void the_order_of_attributes_does_not_matter_to_a_cursor(void **state)
 {
 	(void)state;
-	static const char *const one[][2] = {{"attr.b", "1"}, {"attr.a", "2"}, {"attr.a", "1"}};
-	static const char *const other[][2] = {{"attr.a", "1"}, {"attr.a", "2"}, {"attr.b", "1"}};
-	static const char *const swapped[][2] = {{"attr.a", "1"}, {"attr.b", "2"}, {"attr.a", "1"}};
+	static const char *const one[][2] = {{"attr.b", "1"}, {"attr.a", "2"}, {"attr.c", "1"}};
+	static const char *const other[][2] = {{"attr.c", "1"}, {"attr.a", "2"}, {"attr.b", "1"}};
+	static const char *const swapped[][2] = {{"attr.c", "1"}, {"attr.b", "2"}, {"attr.a", "1"}};
 	struct err err;
 	struct buf cursor;
 	for (size_t i = 0; i < COUNT(one); i++)

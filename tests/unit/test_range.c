@@ -31,7 +31,7 @@ static void assert_ranges(const char *header, int64_t size, const char *expected
 static void assert_verdict(const char *header, int64_t size, enum range_verdict verdict)
 {
 	if (parse(header, size) != verdict)
-		fail_msg("%s", header);
+		fail_msg("%s", header != NULL ? header : "no header");
 	assert_int_equal(n, 99);
 }
 
