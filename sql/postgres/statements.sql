@@ -53,6 +53,12 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false)
 
+-- Once on every new connection, after session_setup. $1 the server's own limit for a statement in milliseconds (text; 0: none)
+-- The second setting gives back the locks of a program that stands still in the middle of a transaction.
+-- name: session_limits
+SELECT set_config('statement_timeout', $1::text, false),
+       set_config('idle_in_transaction_session_timeout', '60000', false)
+
 -- name: ping
 SELECT 1
 

@@ -48,6 +48,10 @@ PRAGMA cache_size = -16384;
 PRAGMA mmap_size = 268435456;
 PRAGMA journal_size_limit = 67108864;
 
+-- Deadlines are the program's own here. ?1 as in PostgreSQL.
+-- name: session_limits
+SELECT 1 WHERE ?1 IS NOT NULL
+
 -- name: ping
 SELECT 1
 
