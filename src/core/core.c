@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "depotd/base/clock.h"
 #include "core_private.h"
+#include "depotd/base/clock.h"
 
 /* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
 static void on_change(void *context, const struct uuid *id)

@@ -14,7 +14,8 @@ struct download {
 };
 
 /* Takes over the references; NULL (and they are dropped) out of memory. */
-static struct download *download_new(struct file_record *record, struct cached_body *body, struct blob_reader *reader)
+static struct download *download_new(struct file_record *record, struct cached_body *body,
+				     struct blob_reader *reader)
 {
 	struct download *d = malloc(sizeof(*d));
 
@@ -92,7 +93,8 @@ int download_descriptor(const struct download *download)
 	return download->reader ? blob_descriptor(download->reader) : -1;
 }
 
-int download_read(struct download *download, int64_t offset, void *data, size_t n, size_t *got, struct err *err)
+int download_read(struct download *download, int64_t offset, void *data, size_t n, size_t *got,
+		  struct err *err)
 {
 	const char *bytes = download_data(download);
 	int64_t left = download->record->size - offset;

@@ -13,7 +13,8 @@ static const char *shout(const void *language, const char *key)
 
 static void assert_expands(const char *template, const char *expected)
 {
-	static const struct template_value VALUES[] = {{"name", "<b>\"O'Neil\" & co</b>"}, {"none", NULL}};
+	static const struct template_value VALUES[] = {{"name", "<b>\"O'Neil\" & co</b>"},
+						       {"none", NULL}};
 	struct template_scope scope = {VALUES, 2, shout, NULL};
 	struct buf out;
 	buf_init(&out, 4096);
@@ -101,7 +102,8 @@ static void both_languages_have_the_same_strings(void **state)
 	const char *key;
 	assert_non_null(en);
 	assert_non_null(pt);
-	json_object_foreach(en, key, value) {
+	json_object_foreach(en, key, value)
+	{
 		if (json_object_get(pt, key) == NULL)
 			fail_msg("pt lacks \"%s\"", key);
 	}
@@ -117,14 +119,16 @@ static void every_string_that_a_template_names_exists(void **state)
 	for (const struct embedded_file *file = embedded_assets; file->path != NULL; file++) {
 		if (strstr(file->path, ".html") == NULL)
 			continue;
-		for (const char *at = strstr(file->data, "{{t:"); at != NULL; at = strstr(at + 1, "{{t:")) {
+		for (const char *at = strstr(file->data, "{{t:"); at != NULL;
+		     at = strstr(at + 1, "{{t:")) {
 			char key[64];
 			size_t n = strcspn(at + 4, "}");
 			assert_true(n < sizeof(key));
 			memcpy(key, at + 4, n);
 			key[n] = '\0';
 			if (language_text(language_choose("en"), key) == NULL)
-				fail_msg("%s names the string \"%s\", which does not exist", file->path, key);
+				fail_msg("%s names the string \"%s\", which does not exist",
+					 file->path, key);
 			seen++;
 		}
 	}

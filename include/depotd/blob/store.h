@@ -24,30 +24,32 @@ struct blob_reader;
 enum { BLOB_DESCRIPTION_MAX = 128 * 1024 };
 
 struct blob_filesystem_config {
-	const char *directory;   /* made (0700) where it is missing, unless require_mount forbids */
-	bool require_mount;      /* refuse when directory is not on a mount of its own */
-	int64_t reserve;         /* bytes that stay free: below it every write is ERR_DISK_FULL */
-	bool exclusive;          /* serve: ERR_CONFLICT while another process holds the directory so. check goes beside */
-	unsigned without;        /* BLOB_WITHOUT_*: do as if kernel or file system lacked these (tests) */
+	const char *directory; /* made (0700) where it is missing, unless require_mount forbids */
+	bool require_mount;    /* refuse when directory is not on a mount of its own */
+	int64_t reserve;       /* bytes that stay free: below it every write is ERR_DISK_FULL */
+	bool exclusive; /* serve: ERR_CONFLICT while another process holds the directory so. check goes beside */
+	unsigned without; /* BLOB_WITHOUT_*: do as if kernel or file system lacked these (tests) */
 };
 enum { BLOB_WITHOUT_TMPFILE = 1, BLOB_WITHOUT_XATTR = 2, BLOB_WITHOUT_OPENAT2 = 4 };
 /* The driver on a directory. ERR_NOT_FOUND names a missing mount, ERR_CONFLICT another daemon. */
-int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out, struct err *err);
+int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out,
+			 struct err *err);
 
 void blob_close(struct blob_store **store);
 
 /* Begins a blob. size_hint: expected bytes or -1. */
-int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint, struct blob_writer **out,
-		struct err *err);
+int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
+		struct blob_writer **out, struct err *err);
 int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
 int64_t blob_written(const struct blob_writer *writer);
 /* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */
 int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
 /* The blobs of one request: all of them get their names, or none. */
 struct blob_publication {
-	struct blob_writer **writers; /* sealed, of one store; each published one is freed and its place nulled */
+	struct blob_writer **
+		writers; /* sealed, of one store; each published one is freed and its place nulled */
 	size_t n;
-	int result;     /* out: 0 published, -1 see err: writers are as they were and can only be discarded */
+	int result; /* out: 0 published, -1 see err: writers are as they were and can only be discarded */
 	struct err err; /* out */
 };
 /*
@@ -59,10 +61,12 @@ size_t blob_publish(struct blob_store *store, struct blob_publication *publicati
 void blob_discard(struct blob_writer **writer);
 
 /* 1 open, 0 absent, -1. */
-int blob_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out, struct err *err);
+int blob_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+	      struct err *err);
 int64_t blob_size(const struct blob_reader *reader);
 /* Reads up to n bytes at offset; *got 0 only at the end. */
-int blob_read(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got, struct err *err);
+int blob_read(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got,
+	      struct err *err);
 /* A descriptor to sendfile from (still the reader's), or -1 where the driver has none. */
 int blob_descriptor(const struct blob_reader *reader);
 /* Tells that [offset, offset+n) is about to be read in order (posix_fadvise, readahead). Never fails. */
@@ -70,10 +74,11 @@ void blob_will_read(struct blob_reader *reader, int64_t offset, int64_t n);
 void blob_reader_free(struct blob_reader **reader);
 
 /* The self-description. 1 found (replaces out), 0 no blob or no description, -1. */
-int blob_description(struct blob_store *store, const struct uuid *id, struct buf *out, struct err *err);
+int blob_description(struct blob_store *store, const struct uuid *id, struct buf *out,
+		     struct err *err);
 /* Replaces it, atomically and durably; calls for one id must not overlap. 1 done, 0 no such blob, -1. */
-int blob_describe(struct blob_store *store, const struct uuid *id, const char *description, size_t n,
-		  struct err *err);
+int blob_describe(struct blob_store *store, const struct uuid *id, const char *description,
+		  size_t n, struct err *err);
 /* Removes bytes and description. 1 removed, 0 absent, -1. Durable before the space is counted on; not before return. */
 int blob_remove(struct blob_store *store, const struct uuid *id, struct err *err);
 
@@ -89,7 +94,7 @@ int blob_walk(struct blob_store *store, blob_visit_fn visit, void *context, stru
 long blob_clean(struct blob_store *store, int64_t grace_ms, struct err *err);
 
 struct blob_space {
-	int64_t free;  /* bytes that can be written before the reserve is touched; 0 when below */
+	int64_t free; /* bytes that can be written before the reserve is touched; 0 when below */
 	int64_t total;
 };
 /* Never blocks longer than statvfs does. */

@@ -22,12 +22,12 @@
 struct sweep_summary; /* core/maintenance.h */
 
 struct core_config {
-	int64_t max_upload;        /* bytes of one file; -1 no limit */
-	int64_t grace_ms;          /* storage.grace */
-	size_t cache_records;      /* records kept in memory */
-	size_t cache_bytes;        /* bodies of small files kept in memory, in bytes, all together */
-	size_t cache_body_max;     /* a body larger than this is never kept in memory */
-	struct metrics *metrics;   /* or NULL */
+	int64_t max_upload;      /* bytes of one file; -1 no limit */
+	int64_t grace_ms;        /* storage.grace */
+	size_t cache_records;    /* records kept in memory */
+	size_t cache_bytes;      /* bodies of small files kept in memory, in bytes, all together */
+	size_t cache_body_max;   /* a body larger than this is never kept in memory */
+	struct metrics *metrics; /* or NULL */
 	/* Told after each background sweep, on its thread, for the log; err NULL when it went well. May be NULL. */
 	void (*swept)(void *context, const struct sweep_summary *summary, const struct err *err);
 	void *swept_context;

@@ -20,7 +20,9 @@ struct download;
 int download_cached(struct core *core, const struct uuid *id, struct download **out);
 /* Worker: 1 open, 0 absent or expired, -1. */
 int download_open(struct core *core, const struct uuid *id, struct download **out, struct err *err);
-void download_free(struct download **download); /* takes NULL inside; worker, or event thread when it is in memory */
+void download_free(
+	struct download *
+		*download); /* takes NULL inside; worker, or event thread when it is in memory */
 
 const struct file_record *download_record(const struct download *download);
 /* All of the bytes (record->size of them) where they are in memory, else NULL. */
@@ -28,7 +30,8 @@ const void *download_data(const struct download *download);
 /* A descriptor to sendfile from (still the download's), or -1. */
 int download_descriptor(const struct download *download);
 /* Up to n bytes at offset; *got 0 only at the end. Worker, or event thread when it is in memory. */
-int download_read(struct download *download, int64_t offset, void *data, size_t n, size_t *got, struct err *err);
+int download_read(struct download *download, int64_t offset, void *data, size_t n, size_t *got,
+		  struct err *err);
 /* [offset, offset + n) is about to be read. */
 void download_will_read(struct download *download, int64_t offset, int64_t n);
 

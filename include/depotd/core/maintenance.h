@@ -8,9 +8,9 @@
 
 enum finding_kind {
 	FINDING_ROW_WITHOUT_BYTES,
-	FINDING_BYTES_WITHOUT_ROW,       /* older than storage.grace */
+	FINDING_BYTES_WITHOUT_ROW, /* older than storage.grace */
 	FINDING_SIZE_DIFFERS,
-	FINDING_DIGEST_DIFFERS,          /* only with verify */
+	FINDING_DIGEST_DIFFERS, /* only with verify */
 	FINDING_DESCRIPTION_MISSING,
 	FINDING_DESCRIPTION_DIFFERS,
 	FINDING_UNREADABLE,
@@ -36,16 +36,17 @@ struct check_summary {
 };
 
 /* 0 ran (see summary), -1 could not run. */
-int maintenance_check(struct metadata *metadata, struct blob_store *blobs, const struct check_options *options,
-		      struct check_summary *summary, struct err *err);
+int maintenance_check(struct metadata *metadata, struct blob_store *blobs,
+		      const struct check_options *options, struct check_summary *summary,
+		      struct err *err);
 
 struct reindex_summary {
 	int64_t blobs, registered, already, failed;
 };
 /* Rebuilds the rows from the stored files' descriptions alone; a blob without one is described anew from its bytes. */
 int maintenance_reindex(struct metadata *metadata, struct blob_store *blobs,
-			void (*failed)(void *context, const struct uuid *id, const struct err *why), void *context,
-			struct reindex_summary *summary, struct err *err);
+			void (*failed)(void *context, const struct uuid *id, const struct err *why),
+			void *context, struct reindex_summary *summary, struct err *err);
 
 struct sweep_summary {
 	int64_t expired, orphans, temporaries;

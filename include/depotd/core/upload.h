@@ -14,7 +14,7 @@
 struct upload;
 
 struct upload_intent {
-	const char *name;        /* as given; cleaned here (file_name_clean) */
+	const char *name; /* as given; cleaned here (file_name_clean) */
 	size_t name_len;
 	const char *client_type; /* Content-Type as given, or NULL */
 	int64_t size;            /* declared bytes, or -1 */
@@ -23,7 +23,8 @@ struct upload_intent {
 	const unsigned char *expected_sha256[2];
 };
 
-int upload_begin(struct core *core, const struct upload_intent *intent, struct upload **out, struct err *err);
+int upload_begin(struct core *core, const struct upload_intent *intent, struct upload **out,
+		 struct err *err);
 /* ERR_TOO_LARGE past core_config.max_upload, ERR_DISK_FULL, ERR_IO. */
 int upload_write(struct upload *upload, const void *data, size_t n, struct err *err);
 /* Ends the bytes: checks digests (ERR_INVALID on mismatch), decides the type, makes bytes and description durable. */
@@ -36,8 +37,8 @@ void upload_abort(struct upload **upload);
 
 /* One request's sealed uploads: all of them become files, or none. Embedded in the request; lives until done() is called. */
 struct upload_commit {
-	struct batch_item item;      /* the committer's; first */
-	struct upload **uploads;     /* taken over by upload_commit(): freed and nulled before done() */
+	struct batch_item item;  /* the committer's; first */
+	struct upload **uploads; /* taken over by upload_commit(): freed and nulled before done() */
 	size_t n;
 	void (*done)(struct upload_commit *commit);
 	/* When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. */

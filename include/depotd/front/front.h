@@ -24,6 +24,7 @@ const struct http_route *rest_routes(void); /* the JSON API: /files, /healthz, /
 const struct http_route *web_routes(void);  /* the page and its assets */
 
 /* http_config.problem_page: a problem as a page for people, in their language. Event thread or worker, never blocks. */
-void web_problem_page(struct exchange *x, int status, const char *title, const char *detail, struct buf *page);
+void web_problem_page(struct exchange *x, int status, const char *title, const char *detail,
+		      struct buf *page);
 
 #endif

@@ -73,8 +73,9 @@ int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64
 struct file_list {
 	struct file_record **files;
 	size_t n;
-	bool more;               /* there may be a next page */
-	struct file_record *end; /* metadata_list() with more: the next page starts behind this; it need not be in files */
+	bool more; /* there may be a next page */
+	struct file_record *
+		end; /* metadata_list() with more: the next page starts behind this; it need not be in files */
 };
 void file_list_release(struct file_list *list);
 

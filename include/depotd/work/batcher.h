@@ -13,15 +13,16 @@
 #include "depotd/base/err.h"
 
 struct batch_item {
-	struct batch_item *next; /* the batcher's until the callback gets it; then the callback's list link */
+	struct batch_item
+		*next; /* the batcher's until the callback gets it; then the callback's list link */
 };
 
 struct batcher;
 
 typedef void (*batch_run_fn)(void *context, struct batch_item **items, size_t n);
 
-int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_fn run, void *context,
-		struct batcher **out, struct err *err);
+int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_fn run,
+		void *context, struct batcher **out, struct err *err);
 /* 0 taken, -1 full or stopping: nothing happened. */
 int batcher_submit(struct batcher *batcher, struct batch_item *item);
 size_t batcher_depth(const struct batcher *batcher);

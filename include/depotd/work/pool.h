@@ -24,8 +24,8 @@ struct pool;
  * `name` (at most 10 characters) names the threads and the metrics (depotd_queue_depth{queue="name"} …; metrics may be
  * NULL). queue_max: how many tasks may wait.
  */
-int pool_new(const char *name, unsigned threads, size_t queue_max, struct metrics *metrics, struct pool **out,
-	     struct err *err);
+int pool_new(const char *name, unsigned threads, size_t queue_max, struct metrics *metrics,
+	     struct pool **out, struct err *err);
 /* 0 taken, -1 the queue is full or the pool stops (nothing happened; answer 503 with Retry-After). Never blocks. */
 int pool_submit(struct pool *pool, struct task *task);
 /* The same past the bound: for the next step of something that was admitted already. Only fails when the pool stops. */

@@ -42,7 +42,8 @@ static int byteranges_read(void *context, void *data, size_t max, size_t *got, s
 	struct byteranges *b = context;
 	const struct stretch *s;
 
-	while (b->at < b->n && b->done == (int64_t)b->stretches[b->at].text_len + b->stretches[b->at].length) {
+	while (b->at < b->n &&
+	       b->done == (int64_t)b->stretches[b->at].text_len + b->stretches[b->at].length) {
 		b->at++;
 		b->done = 0;
 	}
@@ -56,14 +57,16 @@ static int byteranges_read(void *context, void *data, size_t max, size_t *got, s
 	} else {
 		int64_t into = b->done - (int64_t)s->text_len;
 
-		if (download_read(b->download, s->first + into, data, smaller(max, s->length - into), got, err) < 0)
+		if (download_read(b->download, s->first + into, data,
+				  smaller(max, s->length - into), got, err) < 0)
 			return -1;
 	}
 	b->done += (int64_t)*got;
 	return 0;
 }
 
-static int64_t lay_out(struct byteranges *b, const char *boundary, const struct byte_range *ranges, size_t n)
+static int64_t lay_out(struct byteranges *b, const char *boundary, const struct byte_range *ranges,
+		       size_t n)
 {
 	const struct file_record *record = download_record(b->download);
 	int64_t total = 0;
@@ -74,7 +77,9 @@ static int64_t lay_out(struct byteranges *b, const char *boundary, const struct 
 
 		*s = (struct stretch){.text_at = b->text.len, .first = first, .length = length};
 		if (boundary)
-			buf_printf(&b->text, "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %lld-%lld/%lld\r\n\r\n",
+			buf_printf(&b->text,
+				   "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes "
+				   "%lld-%lld/%lld\r\n\r\n",
 				   i ? "\r\n" : "", boundary, record->type, (long long)first,
 				   (long long)(first + length - 1), (long long)record->size);
 		s->text_len = b->text.len - s->text_at;
@@ -100,7 +105,8 @@ static void reply_no_memory(struct exchange *x)
 	reply_error(x, &err);
 }
 
-void rest_reply_byteranges(struct exchange *x, struct download *download, const struct byte_range *ranges, size_t n)
+void rest_reply_byteranges(struct exchange *x, struct download *download,
+			   const struct byte_range *ranges, size_t n)
 {
 	struct byteranges *b = calloc(1, sizeof(*b));
 	struct uuid random = uuid_new();

@@ -31,7 +31,8 @@ static void release_download(void *context)
 static void reply_content_type(struct exchange *x, const struct file_record *record)
 {
 	/* Sniffed as text means: it reads as UTF-8. Saying so keeps browsers from guessing. */
-	if (record->sniffed && !strcmp(record->sniffed, "text/plain") && !strcmp(record->type, "text/plain"))
+	if (record->sniffed && !strcmp(record->sniffed, "text/plain") &&
+	    !strcmp(record->type, "text/plain"))
 		reply_header(x, "Content-Type", "text/plain; charset=utf-8");
 	else
 		reply_header(x, "Content-Type", record->type);
@@ -39,7 +40,8 @@ static void reply_content_type(struct exchange *x, const struct file_record *rec
 
 static void reply_disposition(struct exchange *x, const struct file_record *record)
 {
-	bool is_inline = media_type_may_inline(record->sniffed) && !exchange_query_get(x, "download");
+	bool is_inline =
+		media_type_may_inline(record->sniffed) && !exchange_query_get(x, "download");
 	struct buf value;
 
 	buf_init(&value, 16 * (size_t)FILE_NAME_MAX_BYTES);
@@ -83,7 +85,8 @@ enum answer {
 };
 
 /* What the request's header fields ask for; only ANSWER_BYTES needs bytes. Sets *n, 0 for all of the file. */
-static enum answer decide(struct exchange *x, const struct file_record *record, struct byte_range *ranges, size_t *n)
+static enum answer decide(struct exchange *x, const struct file_record *record,
+			  struct byte_range *ranges, size_t *n)
 {
 	struct conditional_headers conditionals;
 	int64_t modified_s = record->created_ms / 1000;
@@ -103,12 +106,14 @@ static enum answer decide(struct exchange *x, const struct file_record *record, 
 	if (exchange_is_head(x))
 		return ANSWER_HEAD;
 	if (conditional_range_stands(conditionals.if_range, etag, modified_s) &&
-	    range_parse(exchange_header(x, "Range"), record->size, ranges, n) == RANGE_UNSATISFIABLE)
+	    range_parse(exchange_header(x, "Range"), record->size, ranges, n) ==
+		    RANGE_UNSATISFIABLE)
 		return ANSWER_UNSATISFIABLE;
 	return ANSWER_BYTES;
 }
 
-static void reply_stretch(struct exchange *x, struct download *download, int64_t first, int64_t length)
+static void reply_stretch(struct exchange *x, struct download *download, int64_t first,
+			  int64_t length)
 {
 	const char *data = download_data(download);
 
@@ -118,13 +123,15 @@ static void reply_stretch(struct exchange *x, struct download *download, int64_t
 	}
 	download_will_read(download, first, length);
 	if (download_descriptor(download) >= 0)
-		reply_file(x, download_descriptor(download), first, length, release_download, download);
+		reply_file(x, download_descriptor(download), first, length, release_download,
+			   download);
 	else
 		rest_reply_byteranges(x, download, &(struct byte_range){first, length}, 1);
 }
 
 /* 200 or 206. Takes over the download. */
-static void reply_bytes(struct exchange *x, struct download *download, const struct byte_range *ranges, size_t n)
+static void reply_bytes(struct exchange *x, struct download *download,
+			const struct byte_range *ranges, size_t n)
 {
 	const struct file_record *record = download_record(download);
 
@@ -152,7 +159,8 @@ static void reply(struct exchange *x, struct download *download, enum answer ans
 
 	switch (answer) {
 	case ANSWER_FAILED:
-		err_set(&err, ERR_PRECONDITION, "the file is not the one that the request is conditional on");
+		err_set(&err, ERR_PRECONDITION,
+			"the file is not the one that the request is conditional on");
 		reply_error(x, &err);
 		break;
 	case ANSWER_UNSATISFIABLE:

@@ -24,7 +24,8 @@ struct form {
 	struct exchange *x;
 	struct multipart *reader;
 	struct file_labels labels;
-	struct digest *content_digest; /* over the whole body, where the request's Content-Digest asks for it */
+	struct digest *
+		content_digest; /* over the whole body, where the request's Content-Digest asks for it */
 	unsigned char expected_body[SHA256_LEN];
 	bool has_repr_digest; /* the request's Repr-Digest: of its one file */
 	unsigned char repr_digest[SHA256_LEN];
@@ -64,7 +65,8 @@ static void form_release(struct exchange *x)
 
 /* --- the multipart reader's events --- */
 
-static int read_part_digest(struct form *form, int which, const char *header, const char *value, struct err *err)
+static int read_part_digest(struct form *form, int which, const char *header, const char *value,
+			    struct err *err)
 {
 	struct err why;
 	int found = value ? digest_field_parse(value, form->part_digest[which], &why) : 0;
@@ -83,7 +85,8 @@ static int part_begin(void *context, const struct multipart_part *part, struct e
 	buf_reset(&form->field);
 	buf_reset(&form->client_type);
 	if (!part->filename) {
-		form->kind = *part->name && strcmp(part->name, "_charset_") != 0 ? PART_FIELD : PART_IGNORED;
+		form->kind = *part->name && strcmp(part->name, "_charset_") != 0 ? PART_FIELD
+										 : PART_IGNORED;
 		buf_puts(&form->field_name, part->name);
 		return 0;
 	}
@@ -130,8 +133,9 @@ static int begin_file(struct form *form, struct err *err)
 
 	if (form->has_repr_digest) {
 		if (!first)
-			return err_set(err, ERR_INVALID, "Repr-Digest of a request with several files: "
-							 "put it into the parts' headers");
+			return err_set(err, ERR_INVALID,
+				       "Repr-Digest of a request with several files: "
+				       "put it into the parts' headers");
 		if (!intent.expected_sha256[1])
 			intent.expected_sha256[1] = form->repr_digest;
 	}
@@ -152,7 +156,8 @@ static int part_data(void *context, const void *data, size_t n, struct err *err)
 	if (form->kind == PART_FIELD) {
 		buf_append(&form->field, data, n);
 		if (form->field.failed)
-			return err_set(err, ERR_TOO_LARGE, "the field \"%.64s\" has more than %d bytes",
+			return err_set(err, ERR_TOO_LARGE,
+				       "the field \"%.64s\" has more than %d bytes",
 				       buf_text(&form->field_name), REST_FIELD_MAX);
 	}
 	return 0;
@@ -163,8 +168,8 @@ static int part_end(void *context, struct err *err)
 	struct form *form = context;
 
 	if (form->kind == PART_FIELD)
-		return file_labels_add(&form->labels, buf_text(&form->field_name), buf_text(&form->field),
-				       form->field.len, err);
+		return file_labels_add(&form->labels, buf_text(&form->field_name),
+				       buf_text(&form->field), form->field.len, err);
 	if (form->kind != PART_FILE)
 		return 0;
 	if (!form->current) {
@@ -191,7 +196,8 @@ static int form_prepare(struct exchange *x, struct form *form, struct err *err)
 	if (file_labels_init(&form->labels, err) < 0)
 		return -1;
 	if (!type)
-		return err_set(err, ERR_MEDIA_TYPE, "send multipart/form-data, or PUT the bytes to /files/NAME");
+		return err_set(err, ERR_MEDIA_TYPE,
+			       "send multipart/form-data, or PUT the bytes to /files/NAME");
 	return multipart_new(type, &EVENTS, form, &form->reader, err);
 }
 
@@ -248,7 +254,8 @@ static int check_body_digest(struct form *form, struct err *err)
 	if (digest_final(form->content_digest, actual, err) < 0)
 		return -1;
 	if (memcmp(actual, form->expected_body, SHA256_LEN) != 0)
-		return err_set(err, ERR_INVALID, "Content-Digest: the body's SHA-256 is another one");
+		return err_set(err, ERR_INVALID,
+			       "Content-Digest: the body's SHA-256 is another one");
 	return 0;
 }
 
@@ -291,11 +298,16 @@ static void form_finish(struct exchange *x)
 		reply_error(x, &err);
 		return;
 	}
-	form->commit = (struct upload_commit){
-		.uploads = form->uploads, .n = form->n, .done = form_committed, .records = form->records};
+	form->commit = (struct upload_commit){.uploads = form->uploads,
+					      .n = form->n,
+					      .done = form_committed,
+					      .records = form->records};
 	exchange_defer(x);
 	upload_commit(rest_front(x)->core, &form->commit);
 }
 
-const struct http_handler rest_form = {
-	.check = form_check, .body = form_body, .finish = form_finish, .release = form_release, .takes_body = true};
+const struct http_handler rest_form = {.check = form_check,
+				       .body = form_body,
+				       .finish = form_finish,
+				       .release = form_release,
+				       .takes_body = true};

@@ -42,7 +42,8 @@ static void append_encoded(struct buf *out, const char *text)
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
 
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c)) {
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    strchr("-._~", c)) {
 			buf_putc(out, (char)c);
 		} else {
 			buf_putc(out, '%');
@@ -78,7 +79,8 @@ static void reply_next_link(struct exchange *x, const char *cursor)
 	buf_release(&link);
 }
 
-static void render(const struct list_query *query, const struct file_list *list, struct buf *body, struct buf *cursor)
+static void render(const struct list_query *query, const struct file_list *list, struct buf *body,
+		   struct buf *cursor)
 {
 	struct json_writer w;
 
@@ -93,8 +95,9 @@ static void render(const struct list_query *query, const struct file_list *list,
 	if (list->more && list->end) {
 		const struct file_record *last = list->end; /* a page may end short of its limit */
 
-		list_cursor_encode(query, query->sort == LIST_SORT_SIZE ? last->size : last->created_ms, last->name,
-				   &last->id, cursor);
+		list_cursor_encode(query,
+				   query->sort == LIST_SORT_SIZE ? last->size : last->created_ms,
+				   last->name, &last->id, cursor);
 		json_text(&w, buf_text(cursor));
 	} else {
 		json_text(&w, NULL);

@@ -22,7 +22,8 @@ static void reply_metadata(struct exchange *x, struct file_record *record, bool 
 		verdict = conditional_evaluate(&conditionals, true, etag, -1);
 	}
 	if (verdict == CONDITIONAL_FAILED) {
-		err_set(&err, ERR_PRECONDITION, "the metadata is not what the request is conditional on");
+		err_set(&err, ERR_PRECONDITION,
+			"the metadata is not what the request is conditional on");
 		reply_error(x, &err);
 	} else if (verdict == CONDITIONAL_NOT_MODIFIED) {
 		reply_status(x, 304);
@@ -111,9 +112,11 @@ static enum http_verdict patch_check(struct exchange *x)
 		exchange_set_state(x, patch);
 		if (!is_merge_patch(exchange_header(x, "Content-Type"))) {
 			reply_header(x, "Accept-Patch", "application/merge-patch+json");
-			err_set(&err, ERR_MEDIA_TYPE, "send application/merge-patch+json (RFC 7396)");
+			err_set(&err, ERR_MEDIA_TYPE,
+				"send application/merge-patch+json (RFC 7396)");
 		} else if (exchange_content_length(x) > REST_PATCH_MAX) {
-			err_set(&err, ERR_TOO_LARGE, "a patch has at most %d bytes", REST_PATCH_MAX);
+			err_set(&err, ERR_TOO_LARGE, "a patch has at most %d bytes",
+				REST_PATCH_MAX);
 		} else {
 			return HTTP_GO_ON;
 		}
@@ -152,8 +155,11 @@ static void patch_finish(struct exchange *x)
 		reply_metadata(x, record, false);
 }
 
-const struct http_handler rest_patch = {
-	.check = patch_check, .body = patch_body, .finish = patch_finish, .release = patch_release, .takes_body = true};
+const struct http_handler rest_patch = {.check = patch_check,
+					.body = patch_body,
+					.finish = patch_finish,
+					.release = patch_release,
+					.takes_body = true};
 
 /* --- DELETE --- */
 
@@ -173,14 +179,17 @@ static int delete_allowed(struct exchange *x, const struct uuid *id, struct err 
 	int found;
 
 	exchange_conditionals(x, &conditionals);
-	if (!conditionals.if_match && !conditionals.if_none_match && !conditionals.if_unmodified_since)
+	if (!conditionals.if_match && !conditionals.if_none_match &&
+	    !conditionals.if_unmodified_since)
 		return 1;
 	found = files_find(rest_front(x)->core, id, &record, err);
 	if (found != 1)
 		return found;
 	files_etag(record, etag);
-	if (conditional_evaluate(&conditionals, false, etag, record->created_ms / 1000) != CONDITIONAL_PROCEED)
-		found = err_set(err, ERR_PRECONDITION, "the file is not the one that the request is conditional on");
+	if (conditional_evaluate(&conditionals, false, etag, record->created_ms / 1000) !=
+	    CONDITIONAL_PROCEED)
+		found = err_set(err, ERR_PRECONDITION,
+				"the file is not the one that the request is conditional on");
 	file_record_unref(&record);
 	return found;
 }

@@ -10,7 +10,8 @@
 #include "depotd/model/file_record.h"
 
 enum {
-	REST_ANSWER_MAX = 64 << 20, /* a rendered answer; a page of 1,000 files with large attributes fits */
+	REST_ANSWER_MAX =
+		64 << 20, /* a rendered answer; a page of 1,000 files with large attributes fits */
 	REST_FIELD_MAX = ATTRIBUTES_MAX_BYTES, /* one text field of a form */
 	REST_PATCH_MAX = 2 * ATTRIBUTES_MAX_BYTES,
 };
@@ -22,7 +23,8 @@ void rest_not_found(struct exchange *x);
 /* A finished JSON body with its Content-Type. */
 void rest_reply_json(struct exchange *x, int status, struct buf *body);
 /* 201 with the file object, or {"files": […]} when `list`; Location where it is one file. */
-void rest_reply_created(struct exchange *x, struct file_record *const *records, size_t n, bool list);
+void rest_reply_created(struct exchange *x, struct file_record *const *records, size_t n,
+			bool list);
 /* Refuses what no body may say: too large (413), coded (415), a part of something (400), no room (507). true: answered. */
 bool rest_refuse_upload(struct exchange *x);
 /*

@@ -38,7 +38,8 @@ static int read_query(struct exchange *x, struct file_labels *labels, struct err
 		exchange_query(x, i, &key, &value);
 		if (!strncmp(key, "attr.", 5) && key[5])
 			key += 5;
-		else if (strcmp(key, "tags") != 0 && strcmp(key, "expires_in") != 0 && strcmp(key, "visibility") != 0)
+		else if (strcmp(key, "tags") != 0 && strcmp(key, "expires_in") != 0 &&
+			 strcmp(key, "visibility") != 0)
 			return err_set(err, ERR_INVALID, "unknown query parameter \"%s\"", key);
 		if (file_labels_add(labels, key, value, strlen(value), err) < 0)
 			return -1;
@@ -117,7 +118,8 @@ static void put_finish(struct exchange *x)
 	struct put *put = exchange_state(x);
 	struct err err;
 
-	if ((!put->upload && begin(x, put, &err) < 0) || upload_seal(put->upload, &put->labels, &err) < 0) {
+	if ((!put->upload && begin(x, put, &err) < 0) ||
+	    upload_seal(put->upload, &put->labels, &err) < 0) {
 		reply_error(x, &err);
 		return;
 	}
@@ -127,5 +129,8 @@ static void put_finish(struct exchange *x)
 	upload_commit(rest_front(x)->core, &put->commit);
 }
 
-const struct http_handler rest_put = {
-	.check = put_check, .body = put_body, .finish = put_finish, .release = put_release, .takes_body = true};
+const struct http_handler rest_put = {.check = put_check,
+				      .body = put_body,
+				      .finish = put_finish,
+				      .release = put_release,
+				      .takes_body = true};

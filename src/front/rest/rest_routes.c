@@ -97,9 +97,11 @@ bool rest_refuse_upload(struct exchange *x)
 	struct err err;
 
 	if (is_coded(exchange_header(x, "Content-Encoding")))
-		err_set(&err, ERR_MEDIA_TYPE, "Content-Encoding is not supported: send the bytes as they are");
+		err_set(&err, ERR_MEDIA_TYPE,
+			"Content-Encoding is not supported: send the bytes as they are");
 	else if (exchange_header(x, "Content-Range"))
-		err_set(&err, ERR_INVALID, "Content-Range has no meaning here: a file is sent whole");
+		err_set(&err, ERR_INVALID,
+			"Content-Range has no meaning here: a file is sent whole");
 	else if (front->max_upload >= 0 && length > front->max_upload)
 		err_set(&err, ERR_TOO_LARGE, "the body has %lld bytes, at most %lld are taken",
 			(long long)length, (long long)front->max_upload);

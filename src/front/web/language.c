@@ -68,7 +68,8 @@ static bool serves(const char *tag, const char *range, size_t n)
 {
 	size_t length = strlen(tag);
 
-	return n >= length && !strncasecmp(range, tag, length) && (n == length || range[length] == '-');
+	return n >= length && !strncasecmp(range, tag, length) &&
+	       (n == length || range[length] == '-');
 }
 
 const struct language *language_choose(const char *accept_language)

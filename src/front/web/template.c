@@ -50,7 +50,8 @@ static const char *lookup(const struct template_scope *scope, const char *key)
 static const char *expand_one(const char *text, const struct template_scope *scope, struct buf *out)
 {
 	bool as_it_is = text[2] == '{';
-	const char *begin = text + (as_it_is ? 3 : 2), *end = strstr(begin, as_it_is ? "}}}" : "}}");
+	const char *begin = text + (as_it_is ? 3 : 2),
+		   *end = strstr(begin, as_it_is ? "}}}" : "}}");
 	char key[TEMPLATE_KEY_MAX];
 	const char *value;
 

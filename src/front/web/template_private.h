@@ -22,7 +22,8 @@ struct template_value {
 struct template_scope {
 	const struct template_value *values;
 	size_t n;
-	const char *(*translate)(const void *language, const char *key); /* NULL where the key is unknown */
+	const char *(*translate)(const void *language,
+				 const char *key); /* NULL where the key is unknown */
 	const void *language;
 };
 

@@ -13,18 +13,23 @@
 #include "template_private.h"
 #include "web_private.h"
 
-static const char POLICY[] =
-	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
-	"frame-src 'self' blob:; object-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-	"frame-ancestors 'none'";
+static const char POLICY[] = "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
+			     "'self' blob:; media-src 'self' blob:; "
+			     "frame-src 'self' blob:; object-src 'self' blob:; connect-src 'self'; "
+			     "form-action 'self'; base-uri 'none'; "
+			     "frame-ancestors 'none'";
 
 struct choice {
 	const char *value, *text;
 };
 
 static const struct choice TYPES[] = {
-	{"", "type_all"},       {"image/*", "type_image"}, {"video/*", "type_video"},
-	{"audio/*", "type_audio"}, {"text/*", "type_text"},   {"application/pdf", "type_pdf"},
+	{"", "type_all"},
+	{"image/*", "type_image"},
+	{"video/*", "type_video"},
+	{"audio/*", "type_audio"},
+	{"text/*", "type_text"},
+	{"application/pdf", "type_pdf"},
 	{"application/zip", "type_archive"},
 };
 
@@ -85,7 +90,8 @@ static void append_options(const struct choice *choices, size_t n, const char *c
 		};
 		bool selected = chosen && !strcmp(chosen, choices[i].value);
 
-		expand(selected ? "option-selected.html" : "option.html", values, COUNT(values), language, out);
+		expand(selected ? "option-selected.html" : "option.html", values, COUNT(values),
+		       language, out);
 	}
 }
 
@@ -117,7 +123,8 @@ static void append_encoded(const char *text, struct buf *out)
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
 
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c))
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    strchr("-._~", c))
 			buf_putc(out, (char)c);
 		else
 			buf_printf(out, "%%%02X", c);
@@ -130,12 +137,14 @@ static void append_tags(const char *tags, const struct language *language, struc
 	json_t *array = json_parse(tags, strlen(tags), &err), *tag;
 	size_t i;
 
-	json_array_foreach(array, i, tag) {
+	json_array_foreach(array, i, tag)
+	{
 		struct buf encoded;
 
 		buf_init(&encoded, 4096);
 		append_encoded(json_string_value(tag), &encoded);
-		struct template_value values[] = {{"tag", json_string_value(tag)}, {"tag_query", buf_text(&encoded)}};
+		struct template_value values[] = {{"tag", json_string_value(tag)},
+						  {"tag_query", buf_text(&encoded)}};
 
 		expand("tag.html", values, COUNT(values), language, out);
 		buf_release(&encoded);
@@ -159,9 +168,11 @@ static void badge_of(const char *name, char out[6])
 	out[n] = '\0';
 }
 
-static void append_row(const struct file_record *record, const struct language *language, struct buf *out)
+static void append_row(const struct file_record *record, const struct language *language,
+		       struct buf *out)
 {
-	char id[UUID_TEXT_LEN + 1], url[UUID_TEXT_LEN + 8], size[32], iso[CLOCK_RFC3339_LEN + 1], day[24], badge[6];
+	char id[UUID_TEXT_LEN + 1], url[UUID_TEXT_LEN + 8], size[32], iso[CLOCK_RFC3339_LEN + 1],
+		day[24], badge[6];
 	bool is_image = record->sniffed && !strncmp(record->sniffed, "image/", 6) &&
 			media_type_may_inline(record->sniffed);
 	struct buf thumbnail, tags;
@@ -174,12 +185,19 @@ static void append_row(const struct file_record *record, const struct language *
 	format_day(record->created_ms, iso, day);
 	badge_of(record->name, badge);
 	struct template_value small[] = {{"url", url}, {"badge", badge}};
-	expand(is_image ? "thumbnail.html" : "badge.html", small, COUNT(small), language, &thumbnail);
+	expand(is_image ? "thumbnail.html" : "badge.html", small, COUNT(small), language,
+	       &thumbnail);
 	append_tags(record->tags, language, &tags);
 	struct template_value values[] = {
-		{"id", id},           {"url", url},         {"name", record->name},
-		{"size", size},       {"created_at", iso},  {"created", day},
-		{"type", record->type}, {"thumbnail", buf_text(&thumbnail)}, {"tags", buf_text(&tags)},
+		{"id", id},
+		{"url", url},
+		{"name", record->name},
+		{"size", size},
+		{"created_at", iso},
+		{"created", day},
+		{"type", record->type},
+		{"thumbnail", buf_text(&thumbnail)},
+		{"tags", buf_text(&tags)},
 	};
 	expand("row.html", values, COUNT(values), language, out);
 	buf_release(&thumbnail);
@@ -196,7 +214,8 @@ struct page {
 /* What the page's own form and links send; anything else in the address is not ours to refuse. */
 static bool is_list_parameter(const char *key)
 {
-	static const char *const KEYS[] = {"q", "type", "sort", "tag", "cursor", "limit", "name", "sha256"};
+	static const char *const KEYS[] = {"q",      "type",  "sort", "tag",
+					   "cursor", "limit", "name", "sha256"};
 
 	for (size_t i = 0; i < COUNT(KEYS); i++)
 		if (!strcmp(key, KEYS[i]))
@@ -213,7 +232,8 @@ static int read_query(struct exchange *x, struct page *page, struct err *err)
 		const char *key, *value;
 
 		exchange_query(x, i, &key, &value);
-		if (is_list_parameter(key) && list_query_add(&page->query, arena, key, value, err) < 0)
+		if (is_list_parameter(key) &&
+		    list_query_add(&page->query, arena, key, value, err) < 0)
 			return -1;
 	}
 	return list_query_finish(&page->query, arena, err);
@@ -236,7 +256,8 @@ static enum http_verdict page_check(struct exchange *x)
 	return HTTP_ANSWERED;
 }
 
-static void append_next(struct exchange *x, const struct page *page, const struct file_list *list, struct buf *out)
+static void append_next(struct exchange *x, const struct page *page, const struct file_list *list,
+			struct buf *out)
 {
 	const struct file_record *last = list->n > 0 ? list->files[list->n - 1] : NULL;
 	struct buf cursor, query;
@@ -245,8 +266,9 @@ static void append_next(struct exchange *x, const struct page *page, const struc
 		return;
 	buf_init(&cursor, 8 * 1024);
 	buf_init(&query, 64 * 1024);
-	list_cursor_encode(&page->query, page->query.sort == LIST_SORT_SIZE ? last->size : last->created_ms, last->name,
-			   &last->id, &cursor);
+	list_cursor_encode(&page->query,
+			   page->query.sort == LIST_SORT_SIZE ? last->size : last->created_ms,
+			   last->name, &last->id, &cursor);
 	for (size_t i = 0; i < exchange_query_count(x); i++) {
 		const char *key, *value;
 
@@ -259,7 +281,8 @@ static void append_next(struct exchange *x, const struct page *page, const struc
 	}
 	buf_puts(&query, "cursor=");
 	append_encoded(buf_text(&cursor), &query);
-	struct template_value values[] = {{"query", buf_text(&query)}, {"cursor", buf_text(&cursor)}};
+	struct template_value values[] = {{"query", buf_text(&query)},
+					  {"cursor", buf_text(&cursor)}};
 	expand("next.html", values, COUNT(values), page->language, out);
 	buf_release(&cursor);
 	buf_release(&query);
@@ -272,7 +295,8 @@ static const char *given(struct exchange *x, const char *key, const char *otherw
 	return value && *value ? value : otherwise;
 }
 
-static void render(struct exchange *x, const struct page *page, const struct file_list *list, struct buf *out)
+static void render(struct exchange *x, const struct page *page, const struct file_list *list,
+		   struct buf *out)
 {
 	const struct language *language = page->language;
 	const char *sort = given(x, "sort", "-created_at"), *type = given(x, "type", "");
@@ -301,7 +325,8 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 	expand("row.html", NULL, 0, language, &blank);
 	append_next(x, page, list, &next);
 	if (list->n == 0) {
-		struct template_value text = {"text", language_text(language, filtered ? "nothing" : "empty")};
+		struct template_value text = {
+			"text", language_text(language, filtered ? "nothing" : "empty")};
 
 		expand("empty.html", &text, 1, language, &empty);
 	}
@@ -340,7 +365,8 @@ static void page_finish(struct exchange *x)
 	struct buf html;
 	struct err err;
 
-	if (files_list(((struct front *)exchange_context(x))->core, &page->query, &list, &err) < 0) {
+	if (files_list(((struct front *)exchange_context(x))->core, &page->query, &list, &err) <
+	    0) {
 		reply_error(x, &err);
 		return;
 	}
@@ -355,7 +381,8 @@ static void page_finish(struct exchange *x)
 
 const struct http_handler web_page = {.check = page_check, .finish = page_finish};
 
-void web_problem_page(struct exchange *x, int status, const char *title, const char *detail, struct buf *out)
+void web_problem_page(struct exchange *x, int status, const char *title, const char *detail,
+		      struct buf *out)
 {
 	const struct language *language = language_choose(exchange_header(x, "Accept-Language"));
 	char v_icon[17], v_style[17], number[16];

@@ -67,7 +67,8 @@ static void reply_asset(struct exchange *x, const char *name)
 	reply_header(x, "ETag", etag);
 	/* The page names assets with their digest (?v=…): such an address never changes its content. */
 	reply_header(x, "Cache-Control",
-		     exchange_query_get(x, "v") ? "public, max-age=31536000, immutable" : "no-cache");
+		     exchange_query_get(x, "v") ? "public, max-age=31536000, immutable"
+						: "no-cache");
 	reply_header(x, "X-Content-Type-Options", "nosniff");
 	if (conditional_evaluate(&conditionals, true, etag, -1) == CONDITIONAL_NOT_MODIFIED) {
 		reply_status(x, 304);
