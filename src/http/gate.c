@@ -16,7 +16,6 @@
  * whoever calls recv() for any socket.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -137,11 +136,17 @@ static ssize_t ask_again(void)
  */
 static ssize_t give_canonical(const struct head *head, char *out, size_t n)
 {
-	int len = snprintf(out, n, "%s / HTTP/1.%u\r\nHost:a\r\n%s\r\n", head->is_head ? "HEAD" : "GET", head->minor,
-			   !head->keep_alive ? "Connection:close\r\n"
-			   : head->minor == 0 ? "Connection:keep-alive\r\n"
-					      : "");
-	return len > 0 && (size_t)len < n ? len : 0;
+#define REQUESTS(method)                                                                           \
+	{{method " / HTTP/1.0\r\n\r\n", method " / HTTP/1.0\r\nConnection:keep-alive\r\n\r\n"},        \
+	 {method " / HTTP/1.1\r\nHost:a\r\nConnection:close\r\n\r\n", method " / HTTP/1.1\r\nHost:a\r\n\r\n"}}
+	static const char *const requests[2][2][2] = {REQUESTS("GET"), REQUESTS("HEAD")};
+#undef REQUESTS
+	const char *request = requests[head->is_head][head->minor][head->keep_alive];
+	size_t len = strlen(request);
+	if (len > n)
+		return 0;
+	memcpy(out, request, len);
+	return (ssize_t)len;
 }
 
 /* A head is complete, or can never be: makes the exchange of it. */

@@ -9,24 +9,76 @@
 
 enum { VERSION_LEN = 8 /* HTTP/1.1 */ };
 
-static bool is_digit(char c)
+/* What a character may be part of. Looked up for every byte of a head, so it is a table. */
+enum {
+	IN_TOKEN = 1,  /* RFC 9110 §5.6.2 */
+	IN_PATH = 2,   /* what a path may have, see target_is_clean() */
+	IN_QUERY = 4,  /* the same for a query */
+	IN_HOST = 8,   /* unreserved and sub-delims of RFC 3986; % is looked at apart */
+	IN_DIGITS = 16,
+	IN_HEX = 32,
+};
+
+#define EVERYWHERE (IN_TOKEN | IN_PATH | IN_QUERY | IN_HOST)
+#define LETTERS(first, last) [first... last] = EVERYWHERE
+#define TARGET (IN_PATH | IN_QUERY)
+
+static const unsigned char classes[256] = {
+	LETTERS('G', 'Z'),
+	LETTERS('g', 'z'),
+	['0' ... '9'] = EVERYWHERE | IN_DIGITS | IN_HEX,
+	['A' ... 'F'] = EVERYWHERE | IN_HEX,
+	['a' ... 'f'] = EVERYWHERE | IN_HEX,
+	['!'] = EVERYWHERE,
+	['$'] = EVERYWHERE,
+	['&'] = EVERYWHERE,
+	['\''] = EVERYWHERE,
+	['*'] = EVERYWHERE,
+	['+'] = EVERYWHERE,
+	['-'] = EVERYWHERE,
+	['.'] = EVERYWHERE,
+	['_'] = EVERYWHERE,
+	['~'] = EVERYWHERE,
+	['#'] = IN_TOKEN,
+	['%'] = IN_TOKEN | TARGET,
+	['^'] = IN_TOKEN | TARGET,
+	['|'] = IN_TOKEN | TARGET,
+	['`'] = IN_TOKEN | IN_QUERY,
+	['('] = TARGET | IN_HOST,
+	[')'] = TARGET | IN_HOST,
+	[','] = TARGET | IN_HOST,
+	[';'] = TARGET | IN_HOST,
+	['='] = TARGET | IN_HOST,
+	['/'] = TARGET,
+	[':'] = TARGET,
+	['?'] = TARGET,
+	['@'] = TARGET,
+	['['] = TARGET,
+	[']'] = TARGET,
+	['\\'] = IN_QUERY,
+	['{'] = IN_QUERY,
+	['}'] = IN_QUERY,
+	[0x80 ... 0xFF] = TARGET,
+};
+
+static bool is_in(char c, unsigned class)
 {
-	return c >= '0' && c <= '9';
+	return (classes[(unsigned char)c] & class) != 0;
 }
 
-static bool is_alnum(char c)
+static bool is_digit(char c)
 {
-	return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+	return is_in(c, IN_DIGITS);
 }
 
 static bool is_tchar(char c)
 {
-	return is_alnum(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+	return is_in(c, IN_TOKEN);
 }
 
 static bool is_xdigit(char c)
 {
-	return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+	return is_in(c, IN_HEX);
 }
 
 bool head_is_token(const char *text, size_t n)
@@ -78,14 +130,11 @@ unsigned head_count_lines(const char *data, size_t n)
  */
 static bool target_is_clean(const char *target, size_t n)
 {
-	bool query = false;
+	unsigned class = IN_PATH;
 	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)target[i];
-		if (c <= ' ' || c == 0x7f || strchr("\"<>#", c) != NULL)
-			return false;
-		if (c == '?')
-			query = true;
-		else if (!query && strchr("\\{}`", c) != NULL)
+		if (target[i] == '?')
+			class = IN_QUERY;
+		if (!is_in(target[i], class))
 			return false;
 	}
 	return true;
@@ -112,7 +161,7 @@ static bool host_char_is_valid(const char *text, size_t n, size_t *i)
 		*i += 2;
 		return true;
 	}
-	return is_alnum(text[*i]) || (text[*i] != '\0' && strchr("-._~!$&'()*+,;=", text[*i]) != NULL);
+	return is_in(text[*i], IN_HOST);
 }
 
 /* uri-host [":" port] of RFC 3986 §3.2.2; an empty host names nobody and is refused as nginx does. */

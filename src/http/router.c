@@ -199,9 +199,10 @@ int router_match(const struct router *router, const char *method, const char *pa
 	}
 	if (set == 0)
 		return 0;
-	render_allow(set, out->allow);
-	if (best == NULL)
+	if (best == NULL) {
+		render_allow(set, out->allow);
 		return err_set(err, ERR_METHOD, "%s is not served here", method);
+	}
 	if (take_params(best, segments, arena, out, err) != 0)
 		return -1;
 	out->handler = best->route->handler;

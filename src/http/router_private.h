@@ -17,7 +17,7 @@ struct router_match {
 	const struct http_handler *handler; /* NULL: only `allow` counts */
 	const char *params[ROUTER_PARAMS_MAX]; /* decoded; in the arena */
 	unsigned param_count;
-	char allow[ROUTER_ALLOW_MAX]; /* the methods of this path, for 405 and OPTIONS */
+	char allow[ROUTER_ALLOW_MAX]; /* with ERR_METHOD: the methods of this path */
 };
 
 /* -1 for a pattern that is malformed or a method that HTTP does not know: a defect in the table. */
