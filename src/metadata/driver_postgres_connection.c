@@ -14,7 +14,14 @@
 #include "depotd/base/clock.h"
 #include "postgres_private.h"
 
-enum { SETTINGS_MAX = 20, NUMBER_TEXT_MAX = 24, HOSTS_MAX = 16, IDLE_READS_MAX = 8 };
+enum {
+	SETTINGS_MAX = 20,
+	NUMBER_TEXT_MAX = 24,
+	OPTIONS_MAX = 1024,
+	HOSTS_MAX = 16,
+	IDLE_READS_MAX = 8,
+	IDLE_IN_TRANSACTION_MS = 60000,
+};
 
 /* --- waiting --- */
 
@@ -93,11 +100,12 @@ struct settings {
 	const char *values[SETTINGS_MAX + 1];
 	size_t n;
 	char connect_timeout[NUMBER_TEXT_MAX], user_timeout[NUMBER_TEXT_MAX];
+	char options[OPTIONS_MAX];
 };
 
 static void set(struct settings *s, const char *keyword, const char *value)
 {
-	if (s->n < SETTINGS_MAX) {
+	if (value && s->n < SETTINGS_MAX) {
 		s->keywords[s->n] = keyword;
 		s->values[s->n++] = value;
 	}
@@ -131,6 +139,20 @@ static void set_defaults(struct settings *s, const struct driver_config *config)
 	set(s, "client_encoding", "UTF8");
 }
 
+/*
+ * The server's own limits, behind what the user's options say: for a statement, and for a transaction that this process lets
+ * lie, so that a stopped process holds no locks.
+ */
+static void set_limits(struct settings *s, const char *options, int64_t statement_timeout_ms)
+{
+	if (!options)
+		options = getenv("PGOPTIONS");
+	snprintf(s->options, sizeof(s->options),
+		 "%s -c statement_timeout=%lld -c idle_in_transaction_session_timeout=%d",
+		 options ? options : "", (long long)statement_timeout_ms, IDLE_IN_TRANSACTION_MS);
+	set(s, "options", s->options);
+}
+
 static int give_up(struct pg_connection *c, int rc, struct err *err)
 {
 	return rc == 0 ? err_set(err, ERR_CANCELLED, "PostgreSQL: connecting was given up")
@@ -159,26 +181,19 @@ static int start(struct pg_connection *c, const struct settings *settings, int64
 	return PQsetnonblocking(c->conn, 1) == 0 ? 0 : pg_connection_failed(c, "connect", err);
 }
 
-/* The statements session_setup and session_limits: what every connection has set. */
-static int set_up(struct pg_connection *c, int64_t statement_timeout_ms, int64_t deadline_ns,
-		  struct err *err)
+/* The statement session_setup: what every connection has set. */
+static int set_up(struct pg_connection *c, int64_t deadline_ns, struct err *err)
 {
-	char limit[NUMBER_TEXT_MAX];
-	struct value param = {.kind = VALUE_TEXT, .text = limit};
 	struct command setup = {.statement = statements_find(c->statements, "session_setup")};
-	struct command limits = {.statement = statements_find(c->statements, "session_limits"),
-				 .params = &param,
-				 .param_count = 1};
-	struct pg_step steps[] = {{.command = &setup}, {.command = &limits}};
+	struct pg_step step = {.command = &setup};
 	struct pg_failure failure = {0};
 	bool refused;
 	int rc;
 
-	if (!setup.statement || !limits.statement)
-		return err_set(err, ERR_INTERNAL, "the statements of sessions are missing");
-	param.len = (size_t)snprintf(limit, sizeof(limit), "%lld", (long long)statement_timeout_ms);
-	rc = pg_fly(c, steps, 2, deadline_ns, &refused, &failure, err);
-	pg_steps_clear(steps, 2);
+	if (!setup.statement)
+		return err_set(err, ERR_INTERNAL, "no statement session_setup");
+	rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
+	pg_steps_clear(&step, 1);
 	return rc;
 }
 
@@ -192,11 +207,18 @@ static void on_notice(void *context, const PGresult *result)
 		c->lost = true;
 }
 
-/* One host of the URL's, or all of them in libpq's manner where host is NULL. */
-static int connect_host(const struct driver_config *config, const char *host, const char *address,
-			const char *port, int64_t statement_timeout_ms, int wake_fd,
-			struct pg_connection **out, struct err *err)
+/* What one attempt to connect is made of. */
+struct attempt {
+	const struct driver_config *config;
+	int64_t statement_timeout_ms;
+	int wake_fd;
+	const char *options;               /* the URL's, or NULL */
+	const char *host, *address, *port; /* one of the URL's hosts; NULL: as the URL says */
+};
+
+static int connect_host(const struct attempt *attempt, struct pg_connection **out, struct err *err)
 {
+	const struct driver_config *config = attempt->config;
 	int64_t deadline_ns = clock_monotonic_ns() + config->connect_timeout_ms * NS_PER_MS;
 	struct pg_connection *c = calloc(1, sizeof(*c));
 	struct settings settings = {0};
@@ -205,22 +227,20 @@ static int connect_host(const struct driver_config *config, const char *host, co
 		return err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
 	c->statements = config->statements;
 	c->prepared = calloc(statements_count(config->statements) + 1, sizeof(*c->prepared));
-	set_defaults(&settings, config);
-	set(&settings, "dbname", config->url);
-	if (host)
-		set(&settings, "host", host);
-	if (address)
-		set(&settings, "hostaddr", address);
-	if (port)
-		set(&settings, "port", port);
 	if (!c->prepared) {
 		err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
 		goto fail;
 	}
-	if (start(c, &settings, deadline_ns, wake_fd, err) < 0)
+	set_defaults(&settings, config);
+	set(&settings, "dbname", config->url);
+	set(&settings, "host", attempt->host);
+	set(&settings, "hostaddr", attempt->address);
+	set(&settings, "port", attempt->port);
+	set_limits(&settings, attempt->options, attempt->statement_timeout_ms);
+	if (start(c, &settings, deadline_ns, attempt->wake_fd, err) < 0)
 		goto fail;
 	PQsetNoticeReceiver(c->conn, on_notice, c);
-	if (set_up(c, statement_timeout_ms, deadline_ns, err) < 0)
+	if (set_up(c, deadline_ns, err) < 0)
 		goto fail;
 	*out = c;
 	return 0;
@@ -248,25 +268,22 @@ static char *option(const PQconninfoOption *options, const char *keyword)
  * libpq's own walk over several hosts leaves the timing of each to the caller only in its blocking form; so each host is an
  * attempt of its own here, and a black hole among them costs its own time alone.
  */
-static int connect_hosts(const struct driver_config *config, PQconninfoOption *options,
-			 int64_t statement_timeout_ms, int wake_fd, struct pg_connection **out,
-			 struct err *err)
+static int connect_hosts(struct attempt *attempt, const PQconninfoOption *options,
+			 struct pg_connection **out, struct err *err)
 {
 	char *hosts = option(options, "host"), *addresses = option(options, "hostaddr"),
 	     *ports = option(options, "port");
 	bool several = (hosts && strchr(hosts, ',')) || (addresses && strchr(addresses, ','));
-	const char *port = NULL;
 
+	attempt->options = option(options, "options");
 	if (!several)
-		return connect_host(config, NULL, NULL, NULL, statement_timeout_ms, wake_fd, out,
-				    err);
+		return connect_host(attempt, out, err);
 	for (size_t i = 0; i < HOSTS_MAX && (hosts || addresses); i++) {
-		const char *host = next_member(&hosts), *address = next_member(&addresses);
-
+		attempt->host = next_member(&hosts);
+		attempt->address = next_member(&addresses);
 		if (ports) /* one port is for all hosts */
-			port = next_member(&ports);
-		if (connect_host(config, host ? host : "", address ? address : "", port ? port : "",
-				 statement_timeout_ms, wake_fd, out, err) == 0)
+			attempt->port = next_member(&ports);
+		if (connect_host(attempt, out, err) == 0)
 			return 0;
 		if (err->kind == ERR_CANCELLED)
 			return -1;
@@ -277,6 +294,8 @@ static int connect_hosts(const struct driver_config *config, PQconninfoOption *o
 int pg_connect(const struct driver_config *config, int64_t statement_timeout_ms, int wake_fd,
 	       struct pg_connection **out, struct err *err)
 {
+	struct attempt attempt = {
+		.config = config, .statement_timeout_ms = statement_timeout_ms, .wake_fd = wake_fd};
 	char *why = NULL;
 	PQconninfoOption *options = PQconninfoParse(config->url, &why);
 	int rc;
@@ -287,7 +306,7 @@ int pg_connect(const struct driver_config *config, int64_t statement_timeout_ms,
 		PQfreemem(why);
 		return -1;
 	}
-	rc = connect_hosts(config, options, statement_timeout_ms, wake_fd, out, err);
+	rc = connect_hosts(&attempt, options, out, err);
 	PQconninfoFree(options);
 	return rc;
 }

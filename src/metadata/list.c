@@ -14,8 +14,9 @@
 #include "list_private.h"
 
 enum {
-	PLAIN_SLACK = 16,  /* rows beyond those wanted that a plain walk looks at: the expired */
-	WALK_FIRST = 1000, /* rows that a walk with filters looks at in its first pass */
+	PLAIN_SLACK = 16,     /* rows beyond those wanted that a plain walk looks at: the expired */
+	WALK_FIRST_FAR = 200, /* where each row has to be looked up in the table */
+	WALK_FIRST = 1000,    /* rows that a walk with filters looks at in its first pass */
 	WALK_MOST = 16000,
 	WALK_LEAST = 200, /* a pass that would be shorter is not worth it */
 	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
@@ -131,13 +132,22 @@ static int fetch(struct listing *l, const char *source, int64_t budget, struct e
 
 /* --- choosing --- */
 
+/* Rule 3c: where the index alone cannot tell whether a row passes, the first pass is short. */
+static int64_t first_budget(const struct listing *l)
+{
+	bool far = l->query->has_sha256 ||
+		   (l->has_search && (l->params[LIST_Q_ASCII].null || l->facet_count > 0));
+
+	return far ? WALK_FIRST_FAR : WALK_FIRST;
+}
+
 /* Rule 4: a walk finds a word that many names hold; an index one that few hold. */
 static int search(struct listing *l, const char *source, struct err *err)
 {
 	int64_t names = 0, blocks = 0;
 	int indexed;
 
-	if (walk(l, source, WALK_FIRST, SEARCH_TRY_MS, err) < 0)
+	if (walk(l, source, first_budget(l), SEARCH_TRY_MS, err) < 0)
 		return -1;
 	if (is_done(l))
 		return 0;
@@ -146,7 +156,7 @@ static int search(struct listing *l, const char *source, struct err *err)
 		return -1;
 	if (indexed && names + BLOCK_COST * blocks <= SEARCH_CAP)
 		return fetch(l, "fetch_search", FETCH_MOST, err);
-	return walk(l, source, WALK_FIRST, SEARCH_TIME_MS, err);
+	return walk(l, source, first_budget(l), SEARCH_TIME_MS, err);
 }
 
 static int choose(struct listing *l, struct err *err)
@@ -169,7 +179,7 @@ static int choose(struct listing *l, struct err *err)
 	if (found > 0)
 		return fetch(l, source, (int64_t)l->wanted * FETCH_GROWTH, err);
 	return l->has_search ? search(l, walk_source, err)
-			     : walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
+			     : walk(l, walk_source, first_budget(l), LIST_TIME_MS, err);
 }
 
 /* --- the page --- */
