@@ -305,8 +305,8 @@ SELECT CASE WHEN i.indexrelid IS NULL THEN 0 WHEN d.datctype IN ('C', 'POSIX') T
 -- About how many names hold q, and in how many blocks of the table they lie, from 400 blocks taken at random.
 -- $1 q  $2 most to count. 0 names  1 blocks
 -- name: files_probe_search
-SELECT least($2::bigint, (count(*) * max(t.scale))::bigint),
-       least($2::bigint, (count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint)
+SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
+       least($2::bigint, coalesce((count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint, 0))
   FROM depot_internal.file f
        TABLESAMPLE SYSTEM (least(100, 40000.0 / greatest(1, pg_relation_size('depot_internal.file')
                                                       / current_setting('block_size')::int)))

@@ -500,7 +500,8 @@ def measure(store, rows, requests, only, limit, best_of):
                 times.append(took)
                 counts.append(len(page))
                 short += cursor is not None and len(page) < limit
-                slowest = max(slowest, (took, " ".join(name.removeprefix("files_") for name, _ in lister.runs[-3:])))
+                way = " ".join(name.removeprefix("files_") for name, _ in lister.runs[-3:])
+                slowest = max(slowest, (took, f"{way} {query.q or ''}"))
             worst.setdefault(title, []).append((percentile(times, 0.5), percentile(times, 0.99)))
             print(f"{title:28} {sort:9} {percentile(times, 0.5):7.2f} {percentile(times, 0.99):7.2f} {max(times):7.2f}"
                   f" {sum(counts) / len(counts):5.1f} {100 * short / len(times):5.1f}%   {slowest[1]}", flush=True)
