@@ -254,8 +254,9 @@ def module_main(path, results):
 
         def _write(self, test, verdict, output=""):
             began = getattr(self, "began", None)
-            name = getattr(test, "_testMethodName", None) or str(test)
-            name = "%s: %s" % (type(test).__name__, re.sub(r"^test_", "", name).replace("_", " "))
+            case = getattr(test, "test_case", test)  # of a subtest
+            name = getattr(case, "_testMethodName", None) or str(case)  # setUpClass has none
+            name = "%s: %s" % (type(case).__name__, re.sub(r"^test_", "", name).replace("_", " "))
             record = [name, verdict, time.monotonic() - began if began else None, output]
             with open(results, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
