@@ -237,7 +237,7 @@ class Curl(CurlCase):
             self.curl("-OJ", self.url(file["url"]))
             self.assertEqual(self.read(name), b"bytes")
 
-    def test_ranges(self):
+    def test_ranges_are_served(self):
         file = self.put("r.txt", b"0123456789")
         for asked, expected in (("2-4", b"234"), ("-3", b"789"), ("7-", b"789")):
             self.assertEqual(self.curl("-r", asked, self.url(file["url"])).stdout, expected)
@@ -259,7 +259,7 @@ class Curl(CurlCase):
         self.assertEqual(result.stdout, b"204")
         self.assertEqual(self.curl("-f", self.url(file["url"]), status=22).stdout, b"")
 
-    def test_patch(self):
+    def test_patch_changes_metadata(self):
         file = self.put("p.txt", b"x")
         result = self.curl("-X", "PATCH", "-H", "Content-Type: application/merge-patch+json", "-d", '{"name": "q.txt"}',
                            self.url(file["url"] + "/metadata"))

@@ -107,7 +107,7 @@ class Metadata(DepotCase):
         self.assertEqual(self.patched({"attributes": {"project": {"name": "x", "gone": None}}})["attributes"]["project"], {"name": "x"})
         self.assertEqual(self.patched({"attributes": {"project": "y"}})["attributes"]["project"], "y")
 
-    def test_visibility(self):
+    def test_visibility_can_be_changed(self):
         self.assertEqual(self.patched({"visibility": "public"}), {**self.file, "visibility": "public"})
         self.assertEqual(self.patched({"visibility": "private"})["visibility"], "private")
 
