@@ -128,6 +128,32 @@ WITH f AS (
 )
 SELECT 1 FROM f
 
+-- The same for many files: checks, defaults and index expressions are made ready once instead of once a row.
+-- $1 JSON array of objects whose members are file_insert's parameters by name; tags, attributes and facets are texts here too
+-- One row `1` for each file that was inserted.
+-- name: file_insert_many
+WITH r AS MATERIALIZED (
+	SELECT id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags, attributes,
+	       revision, translate(facets, '[]', '{}')::bigint[] AS facets
+	  FROM json_to_recordset($1::json)
+	       AS x(id uuid, created_at bigint, name text, name_folded text, size bigint, type text, sniffed text, sha256 text,
+	            expires_at bigint, owner text, visibility text, tags text, attributes text, revision bigint, facets text)
+), f AS (
+	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
+	                                 visibility, tags, attributes, revision, facets, facet_bits)
+	SELECT id, created_at, name, name_folded, size, type, sniffed, decode(sha256, 'hex'), expires_at, owner, visibility,
+	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets,
+	       (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0) FROM unnest(facets) x)
+	  FROM r
+	ON CONFLICT (id) DO NOTHING
+	RETURNING id, created_at, size, name, facets, facet_bits
+), k AS (
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+	ON CONFLICT DO NOTHING
+)
+SELECT 1 FROM f
+
 -- What PATCH may change, where the row still has revision $2.
 -- $1 id  $2 expected revision  $3 name  $4 name_folded  $5 expires_at|null  $6 visibility  $7 tags  $8 attributes  $9 facets
 -- The file row as it is now (revision $2 + 1); no row: absent, or at another revision.

@@ -262,6 +262,26 @@ static int all_failed(struct registration *registrations, size_t n, const struct
 	return -1;
 }
 
+/* The fast path: nobody's row is refused. */
+static int run_together(struct batch *b, struct metadata *store, int64_t deadline_ns,
+			struct err *err)
+{
+	struct command many;
+	struct value param;
+	struct buf rows;
+	int rc;
+
+	qsort(b->commands, b->count, sizeof(*b->commands), compare_ids);
+	buf_init(&rows, BATCH_MEMORY_MAX);
+	if (insert_many(store, b->commands, b->count, &rows, &param, &many))
+		rc = store->ops->run(store->driver, &many, 1, RUN_IDEMPOTENT, deadline_ns, err);
+	else
+		rc = store->ops->run(store->driver, b->commands, b->count, RUN_IDEMPOTENT,
+				     deadline_ns, err);
+	buf_release(&rows);
+	return rc;
+}
+
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
 		      struct err *err)
 {
@@ -272,9 +292,7 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	for (size_t i = 0; i < n && rc == 0; i++)
 		batch_add(&batch, store, &registrations[i], i);
 	if (rc == 0 && batch.count > 0) {
-		qsort(batch.commands, batch.count, sizeof(*batch.commands), compare_ids);
-		rc = store->ops->run(store->driver, batch.commands, batch.count, RUN_IDEMPOTENT,
-				     deadline_ns, err);
+		rc = run_together(&batch, store, deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
 			rc = run_apart(&batch, store, registrations, deadline_ns, err);
 	}

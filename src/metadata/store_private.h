@@ -3,6 +3,7 @@
 #define DEPOTD_METADATA_STORE_PRIVATE_H
 
 #include "depotd/base/arena.h"
+#include "depotd/base/buf.h"
 #include "depotd/metadata/driver.h"
 #include "depotd/metadata/store.h"
 
@@ -39,6 +40,15 @@ struct list_sink {
 };
 int list_sink_init(struct list_sink *sink, size_t max, struct err *err);
 int list_sink_row(void *context, const struct value *columns, size_t n, struct err *err);
+
+/* --- src/metadata/insert_many.c --- */
+
+/*
+ * One command for all of these file_inserts: 1, or 0 where the dialect has none (or one is not worth it). rows and param are its
+ * memory.
+ */
+int insert_many(const struct metadata *store, const struct command *inserts, size_t n,
+		struct buf *rows, struct value *param, struct command *out);
 
 /* --- src/metadata/store.c --- */
 

@@ -1,8 +1,8 @@
 /*
- * Group commit's clockwork: what comes while a batch runs is the next batch.
+ * Group commit's clockwork: what comes while all threads run batches is the next batch.
  *
- * Invariants: every submitted item reaches the callback exactly once, in the order of submission; at most one batch runs
- * at a time. Threads: any may submit; the callback runs on the batcher's own thread; batcher_free() is for the one owner.
+ * Invariants: every submitted item reaches the callback exactly once; batches are taken in the order of submission, one thread
+ * has one at a time. Threads: any may submit; the callback runs on the batcher's own; batcher_free() is for the one owner.
  */
 #include "depotd/work/batcher.h"
 
@@ -23,27 +23,33 @@ struct batcher {
 
 	atomic_size_t depth; /* the list's length: written under the lock, read without it */
 	size_t batch_max, queue_max;
-	struct batch_item **batch; /* the thread's own array of batch_max */
 	batch_run_fn run;
 	void *context;
-	pthread_t thread;
+	unsigned threads, started;
+	struct batcher_thread *thread; /* threads of them */
+};
+
+struct batcher_thread {
+	struct batcher *batcher;
+	pthread_t id;
+	struct batch_item **batch; /* its own array of batch_max */
 };
 
 /* Takes up to batch_max items; 0 once stopping and empty. */
-static size_t take(struct batcher *batcher)
+static size_t take(struct batcher *batcher, struct batch_item **batch)
 {
 	size_t n = 0;
 	pthread_mutex_lock(&batcher->lock);
 	while (!batcher->head && !batcher->stopping) {
-		batcher->waiting = true;
+		batcher->waiting++;
 		pthread_cond_wait(&batcher->work, &batcher->lock);
-		batcher->waiting = false;
+		batcher->waiting--;
 	}
 	while (batcher->head && n < batcher->batch_max) {
 		struct batch_item *item = batcher->head;
 		batcher->head = item->next;
 		item->next = NULL;
-		batcher->batch[n++] = item;
+		batch[n++] = item;
 	}
 	if (!batcher->head)
 		batcher->tail = NULL;
@@ -54,10 +60,11 @@ static size_t take(struct batcher *batcher)
 
 static void *batcher_thread(void *context)
 {
-	struct batcher *batcher = context;
+	struct batcher_thread *self = context;
+	struct batcher *batcher = self->batcher;
 	size_t n;
-	while ((n = take(batcher)) > 0)
-		batcher->run(batcher->context, batcher->batch, n);
+	while ((n = take(batcher, self->batch)) > 0)
+		batcher->run(batcher->context, self->batch, n);
 	return NULL;
 }
 
@@ -87,29 +94,30 @@ size_t batcher_depth(const struct batcher *batcher)
 	return atomic_load_explicit(&batcher->depth, memory_order_relaxed);
 }
 
-static int start_thread(struct batcher *batcher, const char *name)
+/* 0, or an errno. */
+static int start_threads(struct batcher *batcher, const char *name)
 {
 	sigset_t all, before;
+	int rc = 0;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int rc = pthread_create(&batcher->thread, NULL, batcher_thread, batcher);
+	while (rc == 0 && batcher->started < batcher->threads) {
+		struct batcher_thread *thread = &batcher->thread[batcher->started];
+		thread->batcher = batcher;
+		thread->batch = calloc(batcher->batch_max, sizeof(struct batch_item *));
+		rc = thread->batch ? pthread_create(&thread->id, NULL, batcher_thread, thread)
+				   : ENOMEM;
+		if (rc == 0) {
+			pthread_setname_np(thread->id, name);
+			batcher->started++;
+		}
+	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (rc == 0)
-		pthread_setname_np(batcher->thread,
-				   name); /* too long a name is not worth failing for */
 	return rc;
 }
 
-static void destroy(struct batcher *batcher)
-{
-	pthread_cond_destroy(&batcher->work);
-	pthread_mutex_destroy(&batcher->lock);
-	free(batcher->batch);
-	free(batcher);
-}
-
-int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_fn run,
-		void *context, struct batcher **out, struct err *err)
+int batcher_new(const char *name, unsigned threads, size_t batch_max, size_t queue_max,
+		batch_run_fn run, void *context, struct batcher **out, struct err *err)
 {
 	struct batcher *batcher = calloc(1, sizeof(*batcher));
 	if (!batcher)
@@ -118,19 +126,16 @@ int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_
 	batcher->queue_max = queue_max;
 	batcher->run = run;
 	batcher->context = context;
+	batcher->threads = threads ? threads : 1;
 	atomic_init(&batcher->depth, 0);
 	pthread_mutex_init(&batcher->lock, NULL);
 	pthread_cond_init(&batcher->work, NULL);
-	batcher->batch = calloc(batcher->batch_max, sizeof(struct batch_item *));
-	if (!batcher->batch) {
-		destroy(batcher);
-		return err_set(err, ERR_NO_MEMORY, "batcher %s", name);
-	}
-	int rc = start_thread(batcher, name);
+	batcher->thread = calloc(batcher->threads, sizeof(*batcher->thread));
+	int rc = batcher->thread ? start_threads(batcher, name) : ENOMEM;
 	if (rc != 0) {
-		destroy(batcher);
+		batcher_free(&batcher);
 		errno = rc;
-		return err_set_errno(err, ERR_INTERNAL, "cannot start the thread of %s", name);
+		return err_set_errno(err, ERR_INTERNAL, "cannot start the threads of %s", name);
 	}
 	*out = batcher;
 	return 0;
@@ -143,9 +148,15 @@ void batcher_free(struct batcher **batcherp)
 		return;
 	pthread_mutex_lock(&batcher->lock);
 	batcher->stopping = true;
-	pthread_cond_signal(&batcher->work);
+	pthread_cond_broadcast(&batcher->work);
 	pthread_mutex_unlock(&batcher->lock);
-	pthread_join(batcher->thread, NULL);
-	destroy(batcher);
+	for (unsigned i = 0; i < batcher->started; i++)
+		pthread_join(batcher->thread[i].id, NULL);
+	for (unsigned i = 0; batcher->thread && i < batcher->threads; i++)
+		free(batcher->thread[i].batch);
+	free(batcher->thread);
+	pthread_cond_destroy(&batcher->work);
+	pthread_mutex_destroy(&batcher->lock);
+	free(batcher);
 	*batcherp = NULL;
 }

@@ -76,7 +76,7 @@ static struct batcher *batcher_with(struct scene *scene, size_t batch_max, size_
 	struct batcher *batcher = NULL;
 	struct err err;
 	assert_int_equal(
-		batcher_new("test", batch_max, queue_max, run_batch, scene, &batcher, &err), 0);
+		batcher_new("test", 1, batch_max, queue_max, run_batch, scene, &batcher, &err), 0);
 	return batcher;
 }
 

@@ -91,6 +91,40 @@ static void keys_of_attributes_come_back_in_order(void **state)
 	file_record_unref(&got);
 }
 
+/* PostgreSQL takes a whole batch as one statement, by another way than a single file. */
+static void files_registered_together_are_found_as_each_was(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct file_record samples[3] = {sample(), sample(), sample()}, *files[3];
+	struct registration registrations[2] = {{.files = files, .n = 2},
+						{.files = files + 2, .n = 1}};
+	struct err err;
+
+	samples[1].size = INT64_C(5) << 40;
+	samples[1].expires_ms = clock_wall_ms() + 3600000;
+	samples[1].revision = 7;
+	samples[1].visibility = VISIBILITY_PUBLIC;
+	samples[1].name = "Ünïcode \xF0\x9F\x90\x98 'quoted\" \\back %d_ {},NULL.tar.gz";
+	samples[1].sniffed = "application/gzip";
+	samples[1].owner = "NULL";
+	samples[1].tags = "[\"q4\",\"ärger\",\"a\\\"b\",\"null\"]";
+	samples[1].attributes = "{\"a\":{\"b\":[1,2.5,\"x\",null,true]},\"é\":\"ü\\\\\"}";
+	samples[2].attributes = "{\"n\":1e+15}";
+	for (size_t i = 0; i < COUNT(files); i++)
+		files[i] = make(&samples[i]);
+	assert_ok(metadata_register(f->store, registrations, COUNT(registrations), &err), &err);
+	for (size_t i = 0; i < COUNT(files); i++) {
+		struct file_record *got = NULL;
+
+		assert_int_equal(find(f->store, &samples[i].id, &got), 1);
+		assert_same_record(files[i], got);
+		file_record_unref(&got);
+		file_record_unref(&files[i]);
+	}
+	assert_int_equal(registrations[0].result, 0);
+	assert_int_equal(registrations[1].result, 0);
+}
+
 static void an_unknown_id_is_absent(void **state)
 {
 	struct fixture *f = fixture(state);
@@ -909,6 +943,8 @@ static void a_sqlite_url_without_a_file_is_refused(void **state)
 						setup, fixture_end),                               \
 		cmocka_unit_test_setup_teardown(keys_of_attributes_come_back_in_order, setup,      \
 						fixture_end),                                      \
+		cmocka_unit_test_setup_teardown(files_registered_together_are_found_as_each_was,   \
+						setup, fixture_end),                               \
 		cmocka_unit_test_setup_teardown(an_unknown_id_is_absent, setup, fixture_end),      \
 		cmocka_unit_test_setup_teardown(an_expired_file_is_absent, setup, fixture_end),    \
 		cmocka_unit_test_setup_teardown(                                                   \

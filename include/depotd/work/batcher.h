@@ -1,9 +1,10 @@
 /*
- * The clockwork of group commit: items that come while a batch runs form the next batch.
+ * The clockwork of group commit: items that come while all its threads run batches form the next batch.
  *
- * One thread takes all that waits (at most batch_max) and hands it to the callback; nobody waits for a timer, so a lone
- * item goes at once and a crowd shares the cost. The callback completes every item it was given.
- * Thread: batcher_submit() from any; the callback on the batcher's own thread.
+ * A free thread takes all that waits (at most batch_max) and hands it to the callback; nobody waits for a timer, so a lone item
+ * goes at once and a crowd shares the cost. The callback completes every item it was given. With one thread batches never
+ * overlap; more are for work that others (a file system's journal) gather once more.
+ * Thread: batcher_submit() from any; the callback on the batcher's own threads.
  */
 #ifndef DEPOTD_WORK_BATCHER_H
 #define DEPOTD_WORK_BATCHER_H
@@ -21,8 +22,8 @@ struct batcher;
 
 typedef void (*batch_run_fn)(void *context, struct batch_item **items, size_t n);
 
-int batcher_new(const char *name, size_t batch_max, size_t queue_max, batch_run_fn run,
-		void *context, struct batcher **out, struct err *err);
+int batcher_new(const char *name, unsigned threads, size_t batch_max, size_t queue_max,
+		batch_run_fn run, void *context, struct batcher **out, struct err *err);
 /* 0 taken, -1 full or stopping: nothing happened. */
 int batcher_submit(struct batcher *batcher, struct batch_item *item);
 size_t batcher_depth(const struct batcher *batcher);
