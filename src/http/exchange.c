@@ -381,6 +381,9 @@ static void exchange_leave(struct exchange *x, bool completed)
 		c->skip_left = HTTP_SKIP_MAX;
 		c->dead = c->dead || c->skip == NULL;
 	}
+	c->close = c->close || !x->head.keep_alive || !completed;
+	if (!c->close && c->skip == NULL && c->stash.len == 0)
+		conn_offer(c);
 	c->stash_is_fresh = c->stash.len > 0;
 	conn_set_phase(c, c->skip != NULL ? CONN_HEAD : CONN_IDLE);
 }

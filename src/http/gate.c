@@ -313,10 +313,23 @@ static ssize_t gate_skip(struct conn *c)
 	return 1;
 }
 
+/*
+ * Between requests libmicrohttpd reads into the first half of the connection's memory, and there is nothing else in it. Where
+ * that is not so (another version), its pages are left alone.
+ */
+static char *find_memory(char *out, size_t max)
+{
+	bool whole_pages = (uintptr_t)out % 4096 == 0 && HTTP_CONNECTION_MEMORY % 4096 == 0;
+	return whole_pages && max == HTTP_CONNECTION_MEMORY / 2 ? out : NULL;
+}
+
 /* What libmicrohttpd reads from a connection. */
 static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 {
-	if (c == &refused || c->dead)
+	if (c == &refused)
+		return 0;
+	conn_claim(c);
+	if (c->dead)
 		return 0;
 	if (c->x != NULL) /* it asks at every resume; the socket is not its business before the answer is out */
 		return exchange_has_more_input(c->x) ? ask_again() : nothing_yet();
@@ -327,6 +340,7 @@ static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 			return skipped;
 		}
 	}
+	c->memory = find_memory(out, max);
 	return gate_head(c, out, max);
 }
 

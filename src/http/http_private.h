@@ -32,6 +32,11 @@ typedef int mhd_result;
 #endif
 
 enum {
+	/*
+	 * What libmicrohttpd has for a connection: the canonical request and an answer's head. Above 32 KiB it comes from mmap(),
+	 * so that an idle connection's pages can be given back.
+	 */
+	HTTP_CONNECTION_MEMORY = 36 * 1024,
 	HTTP_ARENA_MAX = 256 * 1024,     /* memory of one exchange besides its head */
 	HTTP_SMALL_BODY = 64 * 1024,     /* bodies up to here are handed over whole */
 	HTTP_SKIP_MAX = 1024 * 1024,     /* so much of a refused body is passed over to keep the connection */
@@ -80,6 +85,8 @@ struct conn {
 	bool close;            /* no further request: the answer says so */
 	bool linger;           /* the client may still be sending: read and drop after the answer */
 	bool dead;             /* nothing more is read */
+	char *memory;          /* libmicrohttpd's for this connection, as far as that is known */
+	_Atomic(char *) spare; /* the same while nothing is in it; the timer may give its pages back. See conn_claim() */
 	_Atomic int phase;     /* enum conn_phase; written after since_ms */
 	_Atomic int64_t since_ms;
 	_Atomic uint64_t received; /* bytes of the body under way */
@@ -217,6 +224,9 @@ void conn_free(struct conn *c);
 void conn_set_phase(struct conn *c, enum conn_phase phase); /* its deadline begins now */
 void conn_turn(struct conn *c, enum conn_phase phase);      /* within a body: CONN_BODY or CONN_WORK; its windows go on */
 int conn_set_lowat(struct conn *c, uint64_t bytes);
+void conn_offer(struct conn *c);          /* its memory is empty from now on */
+void conn_claim(struct conn *c);          /* it is needed again, or about to go */
+void conn_give_pages_back(struct conn *c); /* if it is on offer. Timer */
 int addresses_init(struct http_server *server, struct err *err);
 void addresses_release(struct http_server *server);
 

@@ -29,6 +29,9 @@ enum {
 	LINGER_SILENCE_MS = 5 * 1000,  /* without a byte */
 	LINGER_READ = 1024 * 1024,
 	DROP_BYTES = 64 * 1024,
+	CROWD = 1000,                  /* with more connections than this memory is looked after more often: */
+	CROWD_TICK_MS = 100,
+	SPARE_MS = 200,                /* a connection that idles so long gives its pages back */
 };
 
 struct lingerer {
@@ -235,13 +238,22 @@ static bool is_overdue(struct conn *c, int64_t now)
 	}
 }
 
+static void give_back(struct conn *c, int64_t now)
+{
+	if (atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE &&
+	    now - atomic_load_explicit(&c->since_ms, memory_order_relaxed) >= SPARE_MS)
+		conn_give_pages_back(c);
+}
+
 static void check_deadlines(struct pump *p, int64_t now)
 {
 	struct http_server *server = p->server;
 	pthread_mutex_lock(&server->lock);
 	for (struct conn *c = server->conns; c != NULL; c = c->next) {
-		if (!is_overdue(c, now))
+		if (!is_overdue(c, now)) {
+			give_back(c, now);
 			continue;
+		}
 		account_refusal(server, REFUSED_DEADLINE);
 		(void)shutdown(c->fd, SHUT_RDWR);
 	}
@@ -285,7 +297,8 @@ static void *pump_run(void *context)
 		if (now < next_check && !atomic_exchange(&p->poked, false))
 			continue;
 		check_deadlines(p, now);
-		next_check = now + p->tick_ms;
+		bool crowd = atomic_load(&p->server->conn_count) > CROWD;
+		next_check = now + (crowd && p->tick_ms > CROWD_TICK_MS ? CROWD_TICK_MS : p->tick_ms);
 	}
 	return NULL;
 }

@@ -18,7 +18,6 @@
 enum {
 	EVENT_THREADS_MAX = 4,
 	EVENT_STACK = 256 * 1024,
-	CONNECTION_MEMORY = 8 * 1024, /* the canonical request and an answer's head; bodies never come through it */
 	CONNECTIONS_SLACK = 256,      /* so many past the limit are told 503; more are closed unheard */
 };
 
@@ -159,7 +158,7 @@ static int listener_start(struct http_server *server, struct listener *l, struct
 				     MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
 				     MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT,
 				     limit, MHD_OPTION_CONNECTION_TIMEOUT, 0U, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-				     (size_t)CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, (size_t)EVENT_STACK,
+				     (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, (size_t)EVENT_STACK,
 				     MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 	if (l->daemon == NULL)
 		return err_set_errno(err, ERR_INTERNAL, "libmicrohttpd cannot serve %s", l->address);
