@@ -3,6 +3,7 @@
  * next. With scripts on, app.js takes over the same elements. The query is read on the event thread, the list on a worker.
  */
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "depotd/base/clock.h"
@@ -98,7 +99,7 @@ static void append_options(const struct choice *choices, size_t n, const char *c
 /* For people: 1024s, one decimal below ten. app.js does the same with the browser's own formats. */
 static void format_size(int64_t size, char out[32])
 {
-	static const char *const UNITS[] = {"B", "KB", "MB", "GB", "TB", "PB"};
+	static const char *const UNITS[] = {"B", "kB", "MB", "GB", "TB", "PB"};
 	double value = (double)size;
 	size_t unit = 0;
 
@@ -168,19 +169,37 @@ static void badge_of(const char *name, char out[6])
 	out[n] = '\0';
 }
 
+static void append_expiry(const struct file_record *record, const struct language *language,
+			  struct buf *out)
+{
+	char iso[CLOCK_RFC3339_LEN + 1], day[24];
+
+	if (record->expires_ms == FILE_EXPIRES_NEVER)
+		return;
+	format_day(record->expires_ms, iso, day);
+	struct template_value values[] = {{"expires_at", iso}, {"expires", day}};
+	expand("expires.html", values, COUNT(values), language, out);
+}
+
+/* Larger pictures take longer to fetch than they help to tell apart. files.js draws the same line. */
+static const int64_t THUMBNAIL_MAX = 20 << 20;
+
 static void append_row(const struct file_record *record, const struct language *language,
 		       struct buf *out)
 {
-	char id[UUID_TEXT_LEN + 1], url[UUID_TEXT_LEN + 8], size[32], iso[CLOCK_RFC3339_LEN + 1],
-		day[24], badge[6];
+	char id[UUID_TEXT_LEN + 1], url[UUID_TEXT_LEN + 8], size[32], bytes[24],
+		iso[CLOCK_RFC3339_LEN + 1], day[24];
+	char badge[6];
 	bool is_image = record->sniffed && !strncmp(record->sniffed, "image/", 6) &&
-			media_type_may_inline(record->sniffed);
-	struct buf thumbnail, tags;
+			media_type_may_inline(record->sniffed) && record->size <= THUMBNAIL_MAX;
+	struct buf thumbnail, tags, expires;
 
 	buf_init(&thumbnail, 4096);
 	buf_init(&tags, WEB_PAGE_MAX);
+	buf_init(&expires, 4096);
 	uuid_format(&record->id, id);
 	snprintf(url, sizeof(url), "/files/%s", id);
+	snprintf(bytes, sizeof(bytes), "%" PRId64, record->size);
 	format_size(record->size, size);
 	format_day(record->created_ms, iso, day);
 	badge_of(record->name, badge);
@@ -188,20 +207,24 @@ static void append_row(const struct file_record *record, const struct language *
 	expand(is_image ? "thumbnail.html" : "badge.html", small, COUNT(small), language,
 	       &thumbnail);
 	append_tags(record->tags, language, &tags);
+	append_expiry(record, language, &expires);
 	struct template_value values[] = {
 		{"id", id},
 		{"url", url},
 		{"name", record->name},
 		{"size", size},
+		{"bytes", bytes},
 		{"created_at", iso},
 		{"created", day},
 		{"type", record->type},
 		{"thumbnail", buf_text(&thumbnail)},
 		{"tags", buf_text(&tags)},
+		{"expires", buf_text(&expires)},
 	};
 	expand("row.html", values, COUNT(values), language, out);
 	buf_release(&thumbnail);
 	buf_release(&tags);
+	buf_release(&expires);
 }
 
 /* --- the page --- */

@@ -1,13 +1,39 @@
 // Strings in the page's language, and what people read: sizes, times, speeds.
 
 const strings = JSON.parse(document.getElementById("strings").textContent);
-export const language = document.documentElement.lang;
+const language = document.documentElement.lang;
+// "en-GB" rather than "en" where the person reads that: dates and numbers differ.
+const locale = navigator.languages.find((tag) => tag.split("-")[0] === language) ?? language;
+
+const plurals = new Intl.PluralRules(locale);
+const numbers = new Intl.NumberFormat(locale);
+const percents = new Intl.NumberFormat(locale, { style: "percent" });
+const dates = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+const days = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"];
 
 export function t(key, values = {}) {
 	return (strings[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 }
 
-const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte", "petabyte"];
+// The string `key_one` or `key_other`, as the language counts; {n} is the number.
+export function tn(key, n, values = {}) {
+	const form = `${key}_${plurals.select(n)}`;
+	return t(form in strings ? form : `${key}_other`, { n: number(n), ...values });
+}
+
+export function number(n) {
+	return numbers.format(n);
+}
+
+export function percent(part) {
+	return percents.format(part);
+}
+
+function measure(value, unit, digits = 0, unitDisplay = "short") {
+	return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay, maximumFractionDigits: digits }).format(value);
+}
 
 export function size(bytes) {
 	let unit = 0;
@@ -15,70 +41,32 @@ export function size(bytes) {
 		bytes /= 1024;
 		unit++;
 	}
-	return new Intl.NumberFormat(language, {
-		style: "unit", unit: units[unit], unitDisplay: unit ? "short" : "long",
-		maximumFractionDigits: unit && bytes < 10 ? 1 : 0,
-	}).format(bytes);
+	return unit ? measure(bytes, units[unit], bytes < 10 ? 1 : 0) : measure(bytes, "byte", 0, "long");
 }
 
-const dates = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
-const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+export function sizeExactly(bytes) {
+	return bytes < 1024 ? size(bytes) : t("exact_bytes", { size: size(bytes), n: number(bytes) });
+}
 
+export function duration(seconds) {
+	if (!Number.isFinite(seconds)) return "–";
+	if (seconds < 60) return measure(Math.max(1, Math.ceil(seconds)), "second");
+	if (seconds < 3600) return measure(Math.round(seconds / 60), "minute");
+	return measure(seconds / 3600, "hour", 1);
+}
+
+// Near times by their distance, others by their date; works for both sides of now.
 export function when(iso) {
 	const date = new Date(iso);
-	const minutes = Math.round((date - Date.now()) / 60000);
-	if (minutes > -60 && minutes <= 0) return relative.format(minutes, "minute");
-	if (minutes > -60 * 24 && minutes <= 0) return relative.format(Math.round(minutes / 60), "hour");
-	return dates.format(date);
+	const minutes = (date - Date.now()) / 60000;
+	const distance = Math.abs(minutes);
+	if (distance < 1) return relative.format(0, "second");
+	if (distance < 60) return relative.format(Math.trunc(minutes), "minute");
+	if (distance < 60 * 24) return relative.format(Math.trunc(minutes / 60), "hour");
+	if (distance < 60 * 24 * 7) return relative.format(Math.trunc(minutes / 60 / 24), "day");
+	return days.format(date);
 }
 
 export function exactly(iso) {
 	return dates.format(new Date(iso));
-}
-
-export function duration(seconds) {
-	const one = (value, unit) => new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short" }).format(value);
-	if (!Number.isFinite(seconds)) return "–";
-	if (seconds < 60) return one(Math.max(1, Math.round(seconds)), "second");
-	if (seconds < 3600) return one(Math.round(seconds / 60), "minute");
-	return one(Math.round(seconds / 360) / 10, "hour");
-}
-
-const announcer = document.getElementById("status");
-
-// For those who listen instead of look.
-export function announce(text) {
-	announcer.textContent = "";
-	requestAnimationFrame(() => { announcer.textContent = text; });
-}
-
-// A note at the foot of the page. action: {label, run}. Returns a function that takes it away.
-export function toast(text, { action = null, failed = false, seconds = failed ? 12 : 6 } = {}) {
-	const note = document.createElement("div");
-	note.className = failed ? "toast failed" : "toast";
-	const words = document.createElement("span");
-	words.textContent = text;
-	note.append(words);
-	const remove = () => { clearTimeout(timer); note.remove(); };
-	const timer = setTimeout(remove, seconds * 1000);
-	if (action) {
-		const button = document.createElement("button");
-		button.type = "button";
-		button.textContent = action.label;
-		button.addEventListener("click", () => { remove(); action.run(); });
-		note.append(button);
-	}
-	document.getElementById("toasts").append(note);
-	announce(text);
-	return remove;
-}
-
-// What an answer of the server says went wrong (RFC 9457), for people.
-export function problem(status, body) {
-	try {
-		const { title, detail, request_id: id } = JSON.parse(body);
-		return [detail || title, id && `(${id.slice(-12)})`].filter(Boolean).join(" ");
-	} catch {
-		return status ? `HTTP ${status}` : t("no_connection");
-	}
 }
