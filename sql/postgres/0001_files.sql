@@ -30,7 +30,7 @@ CREATE TABLE depot_internal.file (
 	tags        text[] COLLATE "C" NOT NULL DEFAULT '{}',
 	attributes  jsonb  NOT NULL DEFAULT '{}',
 	facets      bigint[] NOT NULL DEFAULT '{}', -- the rows this file has in file_facet
-	facet_bits  bigint NOT NULL DEFAULT 0,  -- two bits for each of them, see there
+	facet_bits  bigint NOT NULL DEFAULT 0,  -- two bits for each of them and for sha256, see there
 	CONSTRAINT file_pkey PRIMARY KEY (id),
 	CONSTRAINT file_size CHECK (size >= 0),
 	CONSTRAINT file_revision CHECK (revision >= 1),
@@ -65,8 +65,9 @@ CREATE INDEX file_by_created_brin ON depot_internal.file
 -- statements.sql). Three orders of the same narrow rows make every such filter with every sort one
 -- stretch of one index, whatever the data looks like.
 --
--- facet_bits is a Bloom filter of all the facets of the file: facet f sets the bits f & 63 and (f >> 6) & 63. A
--- list by one facet that asks for others too reads the index alone and passes over most of the rows without them.
+-- facet_bits is a Bloom filter of all the facets of the file, and of its digest: facet f sets the bits f & 63 and
+-- (f >> 6) & 63, the digest those of its first two bytes. A list by one facet that asks for others too reads the index
+-- alone and passes over most of the rows without them.
 CREATE TABLE depot_internal.file_facet (
 	facet      bigint NOT NULL,
 	created_at bigint NOT NULL,

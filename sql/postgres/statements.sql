@@ -50,14 +50,9 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('enable_mergejoin', 'off', false),
        set_config('enable_material', 'off', false),
        set_config('enable_memoize', 'off', false),
+       set_config('work_mem', '16MB', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false)
-
--- Once on every new connection, after session_setup. $1 the server's own limit for a statement in milliseconds (text; 0: none)
--- The second setting gives back the locks of a program that stands still in the middle of a transaction.
--- name: session_limits
-SELECT set_config('statement_timeout', $1::text, false),
-       set_config('idle_in_transaction_session_timeout', '60000', false)
 
 -- name: ping
 SELECT 1
@@ -117,8 +112,10 @@ WITH f AS (
 	VALUES ($1::uuid, $2::bigint, $3::text, $4::text, $5::bigint, $6::text, $7::text, decode($8::text, 'hex'),
 	        $9::bigint, $10::text, $11::text, ARRAY(SELECT json_array_elements_text($12::json)), $13::jsonb,
 	        $14::bigint, translate($15::text, '[]', '{}')::bigint[],
-	        (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
-	           FROM unnest(translate($15::text, '[]', '{}')::bigint[]) x))
+	        (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
+	           FROM unnest(translate($15::text, '[]', '{}')::bigint[]) x)
+	        | (1::bigint << get_byte(decode($8::text, 'hex'), 0) % 64)
+	        | (1::bigint << get_byte(decode($8::text, 'hex'), 1) % 64))
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
@@ -166,8 +163,9 @@ WITH old AS MATERIALIZED (
 	   SET name = $3::text, name_folded = $4::text, expires_at = $5::bigint, visibility = $6::text,
 	       tags = ARRAY(SELECT json_array_elements_text($7::json)), attributes = $8::jsonb,
 	       facets = translate($9::text, '[]', '{}')::bigint[],
-	       facet_bits = (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
-	                       FROM unnest(translate($9::text, '[]', '{}')::bigint[]) x),
+	       facet_bits = (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
+	                       FROM unnest(translate($9::text, '[]', '{}')::bigint[]) x)
+	                    | (1::bigint << get_byte(u.sha256, 0) % 64) | (1::bigint << get_byte(u.sha256, 1) % 64),
 	       revision = u.revision + 1
 	  FROM old WHERE u.id = old.id
 	RETURNING u.*
@@ -314,7 +312,7 @@ SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depo
 --      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
 --         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
 --   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
---      files_probe_search; fetch search where names + 10 * blocks is at most 50000. Else walk on until SEARCH_TIME (40 ms).
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on until SEARCH_TIME (40 ms).
 --   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
 --   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
 --   like any other: only the lack of a cursor ends a list.
@@ -328,8 +326,8 @@ SELECT CASE WHEN i.indexrelid IS NULL THEN 0 WHEN d.datctype IN ('C', 'POSIX') T
   LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = to_regclass('depot_internal.file_by_trigram') AND i.indisvalid
  WHERE d.datname = current_database()
 
--- About how many names hold q, and in how many blocks of the table they lie, from 400 blocks taken at random.
--- $1 q  $2 most to count. 0 names  1 blocks
+-- About how many names the trigram index would bring up for q (those with all of q's trigrams), and in how many blocks of
+-- the table they lie, from 400 blocks taken at random. $1 q  $2 most to count. 0 names  1 blocks
 -- name: files_probe_search
 SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
        least($2::bigint, coalesce((count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint, 0))
@@ -338,7 +336,9 @@ SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
                                                       / current_setting('block_size')::int)))
  CROSS JOIN (SELECT greatest(1, pg_relation_size('depot_internal.file') / current_setting('block_size')::int / 400.0)
                     AS scale) t
- WHERE strpos(f.name_folded, $1::text) > 0
+ WHERE f.name_folded LIKE ALL (ARRAY(
+	SELECT '%' || substr($1::text, i, 3) || '%' FROM generate_series(1, length($1::text) - 2) i
+	 WHERE substr($1::text, i, 3) !~ '[\x01-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]'))
 
 -- fragment: list_row
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
@@ -526,7 +526,9 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 	) k) c
 	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
 	   AND ~c.facet_bits & (
-		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+		SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
+		       | coalesce((1::bigint << get_byte(decode($14::text, 'hex'), 0) % 64)
+		                  | (1::bigint << get_byte(decode($14::text, 'hex'), 1) % 64), 0)
 		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
 	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
 	    OR c.n = $2
@@ -573,7 +575,9 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
   JOIN depot_internal.file f ON f.id = k.id
  WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
 	   AND ~k.facet_bits & (
-		SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0)
+		SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
+		       | coalesce((1::bigint << get_byte(decode($14::text, 'hex'), 0) % 64)
+		                  | (1::bigint << get_byte(decode($14::text, 'hex'), 1) % 64), 0)
 		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
 	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
 	   AND ($13 IS NULL OR f.name = $13)

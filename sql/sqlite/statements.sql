@@ -48,10 +48,6 @@ PRAGMA cache_size = -16384;
 PRAGMA mmap_size = 268435456;
 PRAGMA journal_size_limit = 67108864;
 
--- Deadlines are the program's own here. ?1 as in PostgreSQL.
--- name: session_limits
-SELECT 1 WHERE ?1 IS NOT NULL
-
 -- name: ping
 SELECT 1
 
@@ -214,7 +210,7 @@ SELECT coalesce(max(seq), 0) FROM file
 --      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
 --         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
 --   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
---      files_probe_search; fetch search where names + 10 * blocks is at most 50000. Else walk on until SEARCH_TIME (40 ms).
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on until SEARCH_TIME (40 ms).
 --   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
 --   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
 --   like any other: only the lack of a cursor ends a list.

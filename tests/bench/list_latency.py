@@ -291,11 +291,9 @@ CREATE TEMP TABLE pick AS SELECT s AS slot, k.*
   FROM (SELECT *, sum(w) OVER (ORDER BY i) - w AS lo, sum(w) OVER (ORDER BY i) AS hi, sum(w) OVER () AS total FROM kind) k,
        LATERAL generate_series(ceil(lo / total * 100000)::int, ceil(hi / total * 100000)::int - 1) s;
 CREATE UNIQUE INDEX ON pick (slot);
-CREATE TEMP TABLE word AS
-SELECT n AS i, (string_to_array('re in vo ce port sum ma ry ne go plan bud get no te con tract of fer draft fin al scan mo del log da ta ar chi ve lis', ' '))[1 + n %% 32]
-            || (string_to_array('a e i o u an er ing ion al um is', ' '))[1 + (n / 32) %% 12]
-            || (string_to_array('bat cor del fim gus hol jax kip lor mun nex pol quo rad sib tev', ' '))[1 + (n / 384) %% 16] AS w
-  FROM generate_series(0, 6143) n;
+CREATE TEMP TABLE word AS  -- English, from PostgreSQL's own comments; the shorter ones are the more frequent
+SELECT row_number() OVER (ORDER BY length(w), md5(w)) - 1 AS i, w COLLATE "default" AS w
+  FROM (SELECT DISTINCT lower((regexp_matches(description, '[A-Za-z]{4,}', 'g'))[1]) AS w FROM pg_description) x;
 CREATE UNIQUE INDEX ON word (i);
 ANALYZE pick; ANALYZE word;
 SELECT setseed(0.42);
@@ -305,9 +303,10 @@ INSERT_ROWS = r"""
 INSERT INTO depot_internal.file (id, created_at, expires_at, size, sha256, visibility, name, name_folded, type, sniffed, owner,
                                  tags, attributes, facets, facet_bits)
 SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750000000000 END, size,
-       CASE WHEN r5 < 0.01 THEN sha256('') ELSE sha256(h::bytea) END, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
+       sha, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
        name, lower(name), type, CASE WHEN r5 < 0.7 THEN type END, owner, tags, attributes,
-       facets, (SELECT bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int) FROM unnest(facets) x)
+       facets, (SELECT bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)) FROM unnest(facets) x)
+       | (1::bigint << get_byte(sha, 0) %% 64) | (1::bigint << get_byte(sha, 1) %% 64)
   FROM (
 	SELECT g.i, ms, (lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id, h, p.type,
 	       least(exp(p.mu + p.sigma * sqrt(-2 * ln(1 - r1)) * cos(2 * pi() * r2)), 5e12)::bigint AS size,
@@ -332,8 +331,8 @@ SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750
 	       END AS attributes, r5, r6
 	  FROM (SELECT i, %(first)s + (i * (%(span)s.0 / %(rows)s))::bigint AS ms, md5(i::text) AS h, random() r1, random() r2,
 	               random() r3, random() r4, random() r5, random() r6, random() r7, random() r8, random() r9, random() r10,
-	               random() r11, floor(random() * 100000)::int AS slot, floor(6144 * power(random(), 2))::int i1,
-	               floor(6144 * power(random(), 3))::int i2
+	               random() r11, floor(random() * 100000)::int AS slot, floor(%(words)s * power(random(), 2))::int i1,
+	               floor(%(words)s * power(random(), 3))::int i2
 	          FROM generate_series(1, %(rows)s) i OFFSET 0) g
 	  JOIN pick p ON p.slot = g.slot JOIN word w1 ON w1.i = g.i1 JOIN word w2 ON w2.i = g.i2
 	 ORDER BY g.i) x,
@@ -342,7 +341,8 @@ SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750
                || CASE WHEN attributes ? 'project' THEN ARRAY[pg_temp.facet('a', 'project', attributes->>'project')] ELSE '{}' END
                || CASE WHEN attributes ? 'ticket' THEN ARRAY[pg_temp.facet('a', 'ticket', attributes->>'ticket')] ELSE '{}' END
                || CASE WHEN attributes ? 'camera'
-               THEN ARRAY[pg_temp.facet('a', 'camera.model', attributes->'camera'->>'model')] ELSE '{}' END AS facets) y;
+               THEN ARRAY[pg_temp.facet('a', 'camera.model', attributes->'camera'->>'model')] ELSE '{}' END AS facets,
+               CASE WHEN r5 < 0.01 THEN sha256('') ELSE sha256(h::bytea) END AS sha) y;
 INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
 SELECT x, created_at, size, facet_bits, id, name FROM depot_internal.file, unnest(facets) x;
 """
@@ -364,7 +364,8 @@ def load(store, rows):
         store.script(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}" if constraint else f"DROP INDEX {index}")
     store.script("SET enable_hashjoin = on; SET enable_seqscan = on; SET synchronous_commit = off")
     store.script(PREPARE_ROWS % ", ".join(f"({i}, '{t}', '{e}', {w}, {m}, {s})" for i, (t, e, w, m, s) in enumerate(TYPES)))
-    store.script(INSERT_ROWS % {"rows": rows, "first": FIRST, "span": SPAN})
+    words = store.script("SELECT count(*) FROM word")[0][0]
+    store.script(INSERT_ROWS % {"rows": rows, "first": FIRST, "span": SPAN, "words": words})
     say("rows are in; indexes")
     store.script("SET maintenance_work_mem = '1GB'")
     for index, table, definition, constraint, text in indexes:
