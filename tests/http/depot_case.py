@@ -324,18 +324,24 @@ class DepotCase(DepotdTestCase):
         wait_until(lambda: self.server.stored_files() == stored and not self.open_temporaries(),
                    "the space of what was refused is given back")
 
-    def open_temporaries(self):
-        """Nameless files with bytes in them that the server still holds open in its data directory."""
+    def open_in_data_directory(self):
+        """(path, size) of each file of the data directory that the server holds open; nameless ones end in " (deleted)"."""
         held, folder = [], "/proc/%d/fd" % self.server.process.pid
         for number in os.listdir(folder):
             path = os.path.join(folder, number)
             try:
-                target = os.readlink(path)
-                if target.startswith(self.server.data_dir) and target.endswith(" (deleted)") and os.stat(path).st_size:
-                    held.append(target)
+                target, size = os.readlink(path), os.stat(path).st_size
             except FileNotFoundError:
-                pass
+                continue
+            if target.startswith(self.server.data_dir + "/"):
+                held.append((target, size))
         return held
+
+    def open_temporaries(self):
+        return [(path, size) for path, size in self.open_in_data_directory() if path.endswith(" (deleted)") and size]
+
+    def open_stored_files(self, size):
+        return [path for path, n in self.open_in_data_directory() if n == size]
 
 
 if __name__ == "__main__":

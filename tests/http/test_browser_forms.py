@@ -35,7 +35,7 @@ class FormsOfClients(DepotCase):
 
     # --- browsers ---
 
-    def test_chrome_fetch_with_formdata(self):
+    def test_a_fetch_of_chrome_with_formdata_is_stored(self):
         b = "----WebKitFormBoundaryePkpFF7tjBAqx29L"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="Screenshot 2026-11-22 at 10.00.00.png"',
@@ -49,7 +49,7 @@ class FormsOfClients(DepotCase):
         self.assert_is(first, "Screenshot 2026-11-22 at 10.00.00.png", PNG, "image/png", attributes=note)
         self.assert_is(second, 'quo"te & résumé 😀.txt', b"text", "text/plain", attributes=note)
 
-    def test_chrome_plain_form_navigates_by_303(self):
+    def test_a_plain_form_of_chrome_is_sent_on_by_303(self):
         b = "----WebKitFormBoundary7MA4YWxkTrZu0gW0"
         body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename="plain-form-of-chrome.txt"',
                      "Content-Type: text/plain", "", "hello",
@@ -64,7 +64,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.get_json("/files?name=plain-form-of-chrome.txt")["files"]
         self.assert_is(file, "plain-form-of-chrome.txt", b"hello", tags=())
 
-    def test_chrome_folder_input_sends_the_names_of_folders(self):
+    def test_a_folder_input_of_chrome_sends_paths_that_are_cut(self):
         b = "----WebKitFormBoundaryTT0TgVTCI3iAXuWo"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="photos/summer/beach.gif"',
@@ -72,7 +72,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "beach.gif", GIF, "image/gif")
 
-    def test_chrome_blob_without_a_name_is_called_blob(self):
+    def test_a_blob_of_chrome_without_a_name_is_called_blob(self):
         b = "----WebKitFormBoundaryAAAABBBBCCCCDDDD"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="blob"',
@@ -80,7 +80,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "blob", b"\1\2", "application/octet-stream")
 
-    def test_firefox_of_today(self):
+    def test_a_form_of_firefox_of_today_is_stored(self):
         b = "----geckoformboundary8e3d7a1b9c5f4e2d8a6b0c1d2e3f4a5b"
         body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename="naïve %22file%22.txt"',
                      "Content-Type: text/plain", "", "x",
@@ -89,7 +89,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'naïve "file".txt', b"x", "text/plain", attributes={})
 
-    def test_firefox_with_its_boundary_of_dashes_and_digits(self):
+    def test_a_form_of_firefox_with_a_boundary_of_dashes_and_digits_is_stored(self):
         b = "---------------------------735323031399963166993862150"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.bin"', "Content-Type: application/octet-stream",
@@ -97,7 +97,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"-----------------------------7353230313999631669938621")
 
-    def test_old_firefox_escapes_quotes_by_a_backslash(self):
+    def test_a_form_of_old_firefox_escapes_quotes_by_a_backslash(self):
         b = "---------------------------41184676334"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="say \\"hi\\".txt"', "Content-Type: text/plain", "",
@@ -105,7 +105,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'say "hi".txt', b"hi")
 
-    def test_safari_on_a_mac_sends_decomposed_names(self):
+    def test_a_form_of_safari_on_a_mac_has_decomposed_names(self):
         b = "----WebKitFormBoundaryqEsh9p6Ryw4CE3Bk"
         name = "U\u0308bersicht fu\u0308r Zoe\u0308.txt"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
@@ -114,7 +114,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, name, "ü".encode())
 
-    def test_internet_explorer_6_sends_whole_paths(self):
+    def test_a_form_of_internet_explorer_6_has_whole_paths(self):
         b = "---------------------------7d81b41a50482"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; '
@@ -125,7 +125,7 @@ class FormsOfClients(DepotCase):
         self.assert_is(first, "new table.gif", GIF, "image/gif")
         self.assert_is(second, "readme", b"x")
 
-    def test_internet_explorer_8_has_types_of_its_own(self):
+    def test_a_form_of_internet_explorer_8_has_types_of_its_own(self):
         b = "---------------------------7da24f2e50046"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="shot.png"', "Content-Type: image/x-png", "", PNG,
@@ -133,7 +133,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "shot.png", PNG, "image/png")
 
-    def test_a_file_input_left_alone_in_internet_explorer(self):
+    def test_a_file_input_left_alone_in_internet_explorer_is_no_file(self):
         b = "---------------------------7da24f2e50047"
         body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename=""', "Content-Type: application/octet-stream", "", "",
                      "--" + b + "--")
@@ -142,7 +142,7 @@ class FormsOfClients(DepotCase):
 
     # --- command line tools and libraries ---
 
-    def test_curl(self):
+    def test_a_form_of_curl_is_stored(self):
         b = "------------------------d74496d66958873e"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a%22b.txt"', "Content-Type: text/plain", "", "x",
@@ -150,7 +150,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body, headers={"User-Agent": "curl/8.5.0", "Accept": "*/*"})
         self.assert_is(file, 'a"b.txt', b"x", "text/plain")
 
-    def test_curl_before_7_81_escapes_by_backslashes(self):
+    def test_a_form_of_curl_before_7_81_escapes_by_backslashes(self):
         b = "------------------------0123456789abcdef"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a\\"b.txt"', "Content-Type: application/octet-stream",
@@ -158,14 +158,14 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'a"b.txt', b"x")
 
-    def test_python_requests(self):
+    def test_a_form_of_python_requests_is_stored(self):
         b = "a7f7ac8d4e2e437c877bb7b8d7cc549c"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="résumé.txt"', "", "x", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "résumé.txt", b"x")
 
-    def test_python_requests_of_old_writes_filename_star_alone(self):
+    def test_a_form_of_old_python_requests_has_filename_star_alone(self):
         b = "c0c46a5929c2ce4c935c9cff85bf11d4"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, "Content-Disposition: form-data; name=\"file\"; filename*=utf-8''r%C3%A9sum%C3%A9.txt", "", "x",
@@ -173,7 +173,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "résumé.txt", b"x")
 
-    def test_python_aiohttp_puts_the_type_first_and_a_length_in_each_part(self):
+    def test_a_form_of_python_aiohttp_puts_the_type_first_and_a_length_in_each_part(self):
         b = "dd7e7b6a5b4b4f2c8b1a0c9d8e7f6a5b"
         body = lines("--" + b, "Content-Type: text/plain; charset=utf-8", 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, "Content-Type: application/octet-stream",
@@ -182,7 +182,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "résumé.txt", b"x")
 
-    def test_go(self):
+    def test_a_form_of_go_is_stored(self):
         b = "3b1a9e0c8d7f6e5d4c3b2a190807f6e5d4c3b2a1908f7e6d5c4b3a29181"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="say \\"hi\\" – 世界.bin"',
@@ -190,7 +190,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'say "hi" – 世界.bin', b"\0\1")
 
-    def test_dotnet_quotes_the_boundary_and_leaves_names_bare(self):
+    def test_a_form_of_dotnet_quotes_the_boundary_and_leaves_names_bare(self):
         b = "5b7f0e3c-2a51-4c1c-9e0b-0f7d7f3b1a2c"
         body = lines("--" + b, "Content-Type: text/plain; charset=utf-8", "Content-Disposition: form-data; name=tags", "", "q4",
                      "--" + b, "Content-Type: application/octet-stream",
@@ -198,7 +198,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored('multipart/form-data; boundary="%s"' % b, body)
         self.assert_is(file, "a.bin", b"\0\1")
 
-    def test_dotnet_encodes_a_name_beyond_ascii_twice(self):
+    def test_a_form_of_dotnet_encodes_a_name_beyond_ascii_twice(self):
         b = "5b7f0e3c-2a51-4c1c-9e0b-0f7d7f3b1a2d"
         body = lines("--" + b, "Content-Disposition: form-data; name=tags", "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name=file; filename="=?utf-8?B?csOpc3Vtw6kudHh0?="; '
@@ -206,7 +206,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored('multipart/form-data; boundary="%s"' % b, body)
         self.assert_is(file, "résumé.txt", b"x")
 
-    def test_node_form_data(self):
+    def test_a_form_of_node_form_data_is_stored(self):
         b = "--------------------------515890814546601021194782"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain", "", "x",
@@ -214,7 +214,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x", "text/plain")
 
-    def test_node_undici_of_fetch(self):
+    def test_a_form_of_node_undici_is_stored(self):
         b = "----formdata-undici-036743728467"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="résumé.txt"', "Content-Type: text/plain", "", "x",
@@ -222,7 +222,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "résumé.txt", b"x")
 
-    def test_okhttp_writes_a_length_into_each_part(self):
+    def test_a_form_of_okhttp_has_a_length_in_each_part(self):
         b = "29ce2f8a-9e4b-4a5c-b0d8-1a2b3c4d5e6f"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "Content-Length: 2", "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain; charset=utf-8",
@@ -230,7 +230,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x", "text/plain")
 
-    def test_apache_httpclient_declares_transfer_encodings(self):
+    def test_a_form_of_apache_httpclient_declares_transfer_encodings(self):
         b = "_Zb8mNKT2dFdmLRzqCkzhJmCwG5NXcFZ-v"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "Content-Type: text/plain; charset=ISO-8859-1",
                      "Content-Transfer-Encoding: 8bit", "", "q4",
@@ -239,7 +239,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"\0\1")
 
-    def test_dart_writes_its_headers_in_lower_case(self):
+    def test_a_form_of_dart_has_its_headers_in_lower_case(self):
         b = "dart-http-boundary-uYKPRfPFnJ+ZwaqSnJbTr4ZFhSfYhH6vvpKj6lHj4bDGZ.Wr7Ks"
         body = lines("--" + b, 'content-disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'content-disposition: form-data; name="note"', "content-type: text/plain; charset=utf-8",
@@ -249,7 +249,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"\0\1", attributes={"note": "ünï"})
 
-    def test_php_guzzle(self):
+    def test_a_form_of_php_guzzle_is_stored(self):
         b = "e1c2a7c1f1f24f9d4f8f9e6b3f3b0d0d1c2b3a49"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "Content-Length: 2", "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Length: 1",
@@ -257,7 +257,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x")
 
-    def test_ruby_multipart_post_ends_without_a_last_line_break(self):
+    def test_a_form_of_ruby_multipart_post_is_stored(self):
         b = "-----------RubyMultipartPost-4a2c7d1f0b9e8d7c6b5a4f3e2d1c0b9a"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Length: 1",
@@ -265,7 +265,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x")
 
-    def test_perl_lwp_has_a_short_boundary(self):
+    def test_a_form_of_perl_lwp_has_a_short_boundary(self):
         b = "xYzZY"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain", "",
@@ -273,7 +273,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"xYzZY\r\n--xYzZ")
 
-    def test_rust_reqwest_writes_filename_star_alone(self):
+    def test_a_form_of_rust_reqwest_has_filename_star_alone(self):
         b = "b2d4c5a6f7e80910-1a2b3c4d5e6f7081-9a8b7c6d5e4f3021-0f1e2d3c4b5a6978"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, "Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%E6%96%87%E6%9B%B8.txt",
@@ -281,7 +281,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "文書.txt", b"x")
 
-    def test_ios_alamofire(self):
+    def test_a_form_of_ios_alamofire_is_stored(self):
         b = "alamofire.boundary.c9d8e7f6a5b4c3d2"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="IMG_0001.PNG"', "Content-Type: image/png", "", PNG,
@@ -289,7 +289,7 @@ class FormsOfClients(DepotCase):
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "IMG_0001.PNG", PNG, "image/png")
 
-    def test_powershell_has_a_line_break_before_the_first_boundary(self):
+    def test_a_form_of_powershell_has_a_line_break_before_the_first_boundary(self):
         b = "1f0c4b7e-3f35-4f0e-9a77-4a7f44b0a6f3"
         body = b"\r\n" + lines("--" + b, "Content-Disposition: form-data; name=tags", "", "q4",
                                "--" + b, "Content-Type: application/octet-stream",

@@ -76,98 +76,98 @@ class CurlCase(ClientCase):
 class Curl(CurlCase):
     # --- -T ---
 
-    def test_t_to_a_folder_appends_the_name(self):
+    def test_curl_t_to_a_folder_appends_the_name(self):
         data = pattern_bytes(100_000)
         self.write("report q4.bin", data)
         self.assert_is(self.uploaded("-T", "report q4.bin", self.url("/files/")), "report q4.bin", data)
 
-    def test_t_to_a_name(self):
+    def test_curl_t_to_a_name_stores_under_that_name(self):
         self.write("a.txt", b"hello")
         self.assert_is(self.uploaded("-T", "a.txt", self.url("/files/other.txt")), "other.txt", b"hello")
 
-    def test_t_from_standard_input_is_chunked(self):
+    def test_curl_t_from_standard_input_is_chunked(self):
         data = pattern_bytes(3 * MIB)
         self.assert_is(self.uploaded("-T", "-", self.url("/files/stdin.bin"), input=data), "stdin.bin", data)
         self.assert_is(self.uploaded("-T", ".", self.url("/files/stdin.bin"), input=b""), "stdin.bin", b"")
 
-    def test_t_of_several_files(self):
+    def test_curl_t_of_several_files_stores_each(self):
         self.write("one.txt", b"1")
         self.write("two.txt", b"2")
         result = self.curl("-T", "{one.txt,two.txt}", self.url("/files/"))
         self.assertEqual(result.stdout.count(b'"id"'), 2)
 
-    def test_t_of_an_empty_file(self):
+    def test_curl_t_of_an_empty_file_stores_an_empty_file(self):
         self.write("empty", b"")
         self.assert_is(self.uploaded("-T", "empty", self.url("/files/")), "empty", b"")
 
-    def test_t_with_names_of_any_kind(self):
+    def test_curl_t_with_names_of_any_kind_keeps_them(self):
         for name in ("résumé – 文書 😀.txt", "100%.txt", "a+b&c=d;e.txt", "quo\"te'.txt", "#hash?.txt"):
             with self.subTest(name=name):
                 self.write(name, b"x")
                 self.assert_is(self.uploaded("-T", os.path.join(self.folder, name), self.url("/files/")), name, b"x")
 
-    def test_t_with_http_1_0(self):
+    def test_curl_t_speaks_http_1_0(self):
         data = pattern_bytes(200_000)
         self.write("a.bin", data)
         self.assert_is(self.uploaded("--http1.0", "-T", "a.bin", self.url("/files/")), "a.bin", data)
 
-    def test_t_with_expect_and_without(self):
+    def test_curl_t_works_with_expect_and_without(self):
         data = pattern_bytes(2 * MIB)
         self.write("a.bin", data)
         for expect in ("Expect: 100-continue", "Expect:"):
             self.assert_is(self.uploaded("-H", expect, "-T", "a.bin", self.url("/files/")), "a.bin", data)
 
-    def test_t_with_labels_in_the_query(self):
+    def test_curl_t_gives_labels_in_the_query(self):
         self.write("a.txt", b"x")
         file = self.uploaded("-T", "a.txt", self.url("/files/a.txt?tags=q4,draft&attr.project=apollo&visibility=public&expires_in=7d"))
         self.assertEqual((file["tags"], file["attributes"], file["visibility"]), (["q4", "draft"], {"project": "apollo"}, "public"))
 
-    def test_data_binary_with_put(self):
+    def test_curl_data_binary_with_put_stores_the_bytes(self):
         self.write("a.bin", b"a\r\nb\0c")
         self.assert_is(self.uploaded("-X", "PUT", "--data-binary", "@a.bin", self.url("/files/a.bin")), "a.bin", b"a\r\nb\0c")
 
-    def test_a_limited_rate(self):
+    def test_curl_with_a_limited_rate_is_waited_for(self):
         data = pattern_bytes(300_000)
         self.write("slow.bin", data)
         self.assert_is(self.uploaded("--limit-rate", "1M", "-T", "slow.bin", self.url("/files/")), "slow.bin", data)
 
     # --- -F ---
 
-    def test_f_with_a_file(self):
+    def test_curl_f_with_a_file_stores_it(self):
         self.write("photo.png", PNG)
         (file,) = self.uploaded("-F", "file=@photo.png", self.url())
         self.assert_is(file, "photo.png", PNG)
         self.assertEqual(file["type"], "image/png")
 
-    def test_f_with_another_name_and_type(self):
+    def test_curl_f_gives_another_name_and_type(self):
         self.write("a", b"\1\2\3")
         (file,) = self.uploaded("-F", "file=@a;filename=b;type=application/x-thing", self.url())
         self.assert_is(file, "b", b"\1\2\3")
         self.assertEqual(file["type"], "application/x-thing")
 
-    def test_f_with_several_files_and_text(self):
+    def test_curl_f_with_several_files_and_text_labels_all_of_them(self):
         self.write("1.txt", b"one")
         self.write("2.txt", b"two")
         files = self.uploaded("-F", "file=@1.txt", "-F", "tags=q4", "-F", "file=@2.txt", "-F", "project=apollo", "-F", "tags=x,y", self.url())
         self.assertEqual([(f["name"], f["tags"], f["attributes"]) for f in files],
                          [(n, ["q4", "x", "y"], {"project": "apollo"}) for n in ("1.txt", "2.txt")])
 
-    def test_f_with_text_from_a_file(self):
+    def test_curl_f_with_text_from_a_file_makes_an_attribute(self):
         self.write("a.txt", b"x")
         self.write("note.txt", "line one\nline two – é".encode())
         (file,) = self.uploaded("-F", "note=<note.txt", "-F", "file=@a.txt", self.url())
         self.assertEqual(file["attributes"], {"note": "line one\nline two – é"})
 
-    def test_f_from_standard_input(self):
+    def test_curl_f_from_standard_input_stores_what_was_piped(self):
         (file,) = self.uploaded("-F", "file=@-;filename=piped.txt", self.url(), input=b"piped")
         self.assert_is(file, "piped.txt", b"piped")
 
-    def test_form_string_is_text_whatever_it_begins_with(self):
+    def test_curl_form_string_is_text_whatever_it_begins_with(self):
         self.write("a.txt", b"x")
         (file,) = self.uploaded("--form-string", "handle=@ann;type=x", "-F", "file=@a.txt", self.url())
         self.assertEqual(file["attributes"], {"handle": "@ann;type=x"})
 
-    def test_f_with_names_of_any_kind_in_both_ways_of_quoting(self):
+    def test_curl_f_with_names_of_any_kind_in_both_ways_of_quoting_keeps_them(self):
         for name in ("résumé 😀.txt", 'quo"te.txt', "100%.txt", "semi;colon.txt", "%41.txt"):
             for escape in ((), ("--form-escape",)):
                 with self.subTest(name=name, escape=escape):
@@ -176,7 +176,7 @@ class Curl(CurlCase):
                     (file,) = self.uploaded(*escape, "-F", 'file=@plain;filename="%s"' % quoted, self.url())
                     self.assert_is(file, name, b"x")
 
-    def test_f_with_two_files_under_one_field_loses_nothing(self):
+    def test_curl_f_with_two_files_under_one_field_loses_nothing(self):
         """curl sends them as multipart/mixed inside the form, which RFC 7578 deprecates: stored as two, or refused."""
         self.write("1.txt", b"one")
         self.write("2.txt", b"two")
@@ -186,7 +186,7 @@ class Curl(CurlCase):
         if code == b"201":
             self.assertEqual(len(json.loads(body)["files"]), 2)
 
-    def test_f_large_with_expect_and_chunked(self):
+    def test_curl_f_with_a_large_file_works_with_expect_and_chunked(self):
         data = pattern_bytes(5 * MIB)
         self.write("large.bin", data)
         for header in ("Expect: 100-continue", "Transfer-Encoding: chunked", "Expect:"):
@@ -194,25 +194,25 @@ class Curl(CurlCase):
                 (file,) = self.uploaded("-H", header, "-F", "file=@large.bin", self.url())
                 self.assert_is(file, "large.bin", data)
 
-    def test_f_with_http_1_0(self):
+    def test_curl_f_speaks_http_1_0(self):
         data = pattern_bytes(100_000)
         self.write("old.bin", data)
         (file,) = self.uploaded("--http1.0", "-F", "file=@old.bin", self.url())
         self.assert_is(file, "old.bin", data)
 
-    def test_f_with_many_files(self):
+    def test_curl_f_with_many_files_stores_them_in_order(self):
         arguments = []
         for i in range(200):
             arguments += ["-F", "file=@" + self.write("many-%d.txt" % i, b"%d" % i)]
         files = self.uploaded(*arguments, self.url())
         self.assertEqual([f["name"] for f in files], ["many-%d.txt" % i for i in range(200)])
 
-    def test_f_with_headers_of_its_own_in_a_part(self):
+    def test_curl_f_with_headers_of_its_own_in_a_part_is_stored(self):
         self.write("a.txt", b"x")
         (file,) = self.uploaded("-F", "file=@a.txt;headers=\"X-Custom: y\"", self.url())
         self.assert_is(file, "a.txt", b"x")
 
-    def test_f_with_an_encoder_is_undone_or_refused(self):
+    def test_curl_f_with_an_encoder_is_undone_or_refused(self):
         self.write("a.txt", b"hello")
         result = self.curl("-w", "\n%{http_code}", "-F", "file=@a.txt;encoder=base64", self.url())
         body, _, code = result.stdout.rpartition(b"\n")
@@ -237,7 +237,7 @@ class Curl(CurlCase):
             self.curl("-OJ", self.url(file["url"]))
             self.assertEqual(self.read(name), b"bytes")
 
-    def test_ranges_are_served(self):
+    def test_curl_r_gets_single_and_several_ranges(self):
         file = self.put("r.txt", b"0123456789")
         for asked, expected in (("2-4", b"234"), ("-3", b"789"), ("7-", b"789")):
             self.assertEqual(self.curl("-r", asked, self.url(file["url"])).stdout, expected)
@@ -252,14 +252,14 @@ class Curl(CurlCase):
         result = self.curl("-z", "copy", "-o", "other", "-w", "%{http_code}", url)
         self.assertEqual(result.stdout, b"304")
 
-    def test_head_and_delete(self):
+    def test_curl_looks_at_a_file_and_removes_it(self):
         file = self.put("h.txt", b"x")
         self.assertIn(b"200", self.curl("-I", self.url(file["url"])).stdout.splitlines()[0])
         result = self.curl("-X", "DELETE", "-w", "%{http_code}", self.url(file["url"]))
         self.assertEqual(result.stdout, b"204")
         self.assertEqual(self.curl("-f", self.url(file["url"]), status=22).stdout, b"")
 
-    def test_patch_changes_metadata(self):
+    def test_curl_changes_a_name_by_patch(self):
         file = self.put("p.txt", b"x")
         result = self.curl("-X", "PATCH", "-H", "Content-Type: application/merge-patch+json", "-d", '{"name": "q.txt"}',
                            self.url(file["url"] + "/metadata"))
@@ -297,7 +297,7 @@ class Wget(ClientCase):
     def wget(self, *arguments, status=0):
         return self.run_client("wget", "--no-config", "-q", "-T", str(seconds(40)), "-t", "1", *arguments, status=status)
 
-    def test_a_download(self):
+    def test_wget_gets_the_bytes_of_a_file(self):
         data = pattern_bytes(2 * MIB)
         file = self.put("w.bin", data)
         self.wget("-O", "w.bin", self.server.url + file["url"])
@@ -315,7 +315,7 @@ class Wget(ClientCase):
         self.wget("--content-disposition", self.server.url + file["url"])
         self.assertEqual(self.read("named by the server.bin"), b"x")
 
-    def test_an_upload_by_put(self):
+    def test_wget_stores_a_file_by_put(self):
         path = self.write("up.txt", b"up")
         self.wget("--method=PUT", "--body-file=" + path, "-O", "answer", self.server.url + "/files/up.txt")
         file = json.loads(self.read("answer"))
@@ -391,7 +391,7 @@ class PythonHttpClient(ClientCase):
         self.addCleanup(connection.close)
         return connection
 
-    def test_bytes_files_and_iterables(self):
+    def test_http_client_sends_bytes_files_and_iterables(self):
         data = pattern_bytes(500_000)
         path = self.write("a.bin", data)
         connection = self.connection()

@@ -31,31 +31,31 @@ class ConditionalDownloads(DepotCase):
                 with self.subTest(headers=headers, method=method):
                     self.assertEqual(self.status(*headers, method=method), expected)
 
-    def test_if_match(self):
+    def test_if_match_compares_strongly_over_a_list(self):
         self.assert_table([
             (("If-Match", self.etag), 200), (("If-Match", "*"), 200), (("If-Match", OTHER), 412),
             (("If-Match", OTHER + ", " + self.etag), 200), (("If-Match", OTHER + "," + self.etag + ","), 200),
             (("If-Match", "W/" + self.etag), 412), (("If-Match", OTHER), ("If-Match", self.etag), 200),
             (("If-Match", OTHER + ', "a,b"'), 412)])
 
-    def test_if_none_match(self):
+    def test_if_none_match_compares_weakly_over_a_list(self):
         self.assert_table([
             (("If-None-Match", self.etag), 304), (("If-None-Match", "W/" + self.etag), 304), (("If-None-Match", "*"), 304),
             (("If-None-Match", OTHER), 200), (("If-None-Match", OTHER + ", W/" + self.etag), 304),
             (("If-None-Match", '"a,b" , ' + self.etag), 304), (("If-None-Match", OTHER), ("If-None-Match", self.etag), 304),
             (("If-None-Match", '"a,%s,b"' % self.etag[1:-1]), 200)])
 
-    def test_if_modified_since(self):
+    def test_if_modified_since_compares_with_last_modified(self):
         self.assert_table([
             (("If-Modified-Since", self.now), 304), (("If-Modified-Since", self.after), 304), (("If-Modified-Since", self.before), 200),
             (("If-Modified-Since", self.long_before), 200)])
 
-    def test_if_unmodified_since(self):
+    def test_if_unmodified_since_compares_with_last_modified(self):
         self.assert_table([
             (("If-Unmodified-Since", self.now), 200), (("If-Unmodified-Since", self.after), 200), (("If-Unmodified-Since", self.before), 412),
             (("If-Unmodified-Since", self.long_before), 412)])
 
-    def test_the_precedence_of_the_four(self):
+    def test_the_four_conditionals_have_the_precedence_of_rfc_9110(self):
         yes, no = ("If-Match", self.etag), ("If-Match", OTHER)
         same, changed = ("If-None-Match", self.etag), ("If-None-Match", OTHER)
         since_now, since_before = ("If-Modified-Since", self.now), ("If-Modified-Since", self.before)
@@ -72,7 +72,7 @@ class ConditionalDownloads(DepotCase):
             (yes, unmodified_before, changed, since_now, 200), (yes, unmodified_before, same, since_before, 304),
             (no, unmodified_now, same, since_now, 412)])
 
-    def test_dates_in_all_three_formats(self):
+    def test_dates_in_all_three_formats_are_understood(self):
         rfc850 = self.moment.strftime("%A, %d-%b-%y %H:%M:%S GMT")
         asctime = time.asctime(self.moment.timetuple())
         old = self.moment - datetime.timedelta(days=400)

@@ -1,7 +1,6 @@
 """GET and HEAD of a file: the bytes, the headers that describe them, and the ones that keep them harmless."""
 
 import concurrent.futures
-import os
 import re
 import unittest
 import urllib.parse
@@ -250,19 +249,17 @@ class LargeDownloads(DepotCase):
             connection.read_head()
             connection.reset()
         self.assertEqual(len(self.content(file)), 8 * MIB)
-        folder = "/proc/%d/fd" % self.server.process.pid
+        wait_until(lambda: not self.open_stored_files(8 * MIB), "the descriptors of readers that left are closed")
 
-        def none_open():
-            held = 0
-            for number in os.listdir(folder):
-                try:
-                    target = os.readlink(os.path.join(folder, number))
-                    held += target.startswith(self.server.data_dir) and os.stat(os.path.join(folder, number)).st_size == 8 * MIB
-                except FileNotFoundError:
-                    pass
-            return held == 0
-        self._drop_connection()
-        wait_until(none_open, "the descriptors of readers that left are closed")
+
+class ReadersThatStall(DepotCase):
+    settings = {"server.idle_timeout": "500ms"}
+
+    def test_a_reader_that_takes_nothing_is_given_up(self):
+        file = self.put("big.bin", pattern_bytes(8 * MIB))
+        connection = self.connect(receive_buffer=4096)
+        connection.send(raw_http.encode_request("GET", file["url"]))
+        wait_until(lambda: not self.open_stored_files(8 * MIB), "the descriptor of a reader that stalls is closed")
 
 
 if __name__ == "__main__":

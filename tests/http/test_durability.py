@@ -7,7 +7,7 @@ import time
 import unittest
 
 import raw_http
-from depot_case import DepotCase, on_both_stores, pattern_bytes, query, sha256
+from depot_case import DepotCase, environment_of, on_both_stores, pattern_bytes, query, sha256, wait_until
 from depotd_server import run_depotd, seconds
 from form_data import content_type, encode_form, field, file
 from postgres_cluster import PostgresCluster
@@ -62,6 +62,18 @@ class CrashCase(DepotCase):
                     if stored.read() == data:
                         return whole
         self.fail("the bytes are nowhere in the data directory")
+
+    def forget_all_rows(self):
+        """The database is lost: a new, empty one takes its place. The server must not run."""
+        if self.server.cluster is not None:
+            self.server.cluster.drop_database(self.server.database)
+            name = self.server.database.split("///", 1)[1].split("?", 1)[0]
+            self.server.cluster.execute("CREATE DATABASE %s" % name)
+        else:
+            path = self.server.database.split(":", 1)[1]
+            for suffix in ("", "-wal", "-shm"):
+                if os.path.exists(path + suffix):
+                    os.unlink(path + suffix)
 
 
 @on_both_stores
@@ -196,18 +208,6 @@ class CheckAndReindex(CrashCase):
         self.assertEqual(again.status, 200)
         return files + [again.json()]
 
-    def forget_all_rows(self):
-        """The database is lost: a new, empty one takes its place. The server must not run."""
-        if self.server.cluster is not None:
-            self.server.cluster.drop_database(self.server.database)
-            name = self.server.database.split("///", 1)[1].split("?", 1)[0]
-            self.server.cluster.execute("CREATE DATABASE %s" % name)
-        else:
-            path = self.server.database.split(":", 1)[1]
-            for suffix in ("", "-wal", "-shm"):
-                if os.path.exists(path + suffix):
-                    os.unlink(path + suffix)
-
     def test_check_of_what_is_sound_is_clean_beside_the_server_and_without_it(self):
         self.files_of_every_kind()
         self.assert_check(0)
@@ -291,6 +291,50 @@ class CheckAndReindex(CrashCase):
     def test_the_same_data_directory_cannot_be_served_twice(self):
         result = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", self.server.data_dir, "--database", self.server.database)
         self.assertEqual(result.returncode, 1, result.stderr)
+
+
+@on_both_stores
+class Sweeps(CrashCase):
+    def restart_with(self, settings):
+        self._drop_connection()
+        self.server.stop()
+        self.server.environment.update(environment_of(settings))
+        self.server.start()
+
+    def test_the_bytes_of_an_expired_file_leave_the_disk(self):
+        self.restart_with({"storage.grace": "200ms"})
+        kept = self.put("kept.txt", b"kept")
+        before = self.server.stored_files()
+        self.put("expires.bin", pattern_bytes(100_000), query(expires_in="1"))
+        wait_until(lambda: self.server.stored_files() == before, "the bytes of the expired file are removed", 20)
+        self.assert_all_whole([kept])
+        self.assert_check(0)
+
+    def test_bytes_without_a_row_are_left_alone_while_they_are_young_and_swept_when_they_are_not(self):
+        self.put("orphan.bin", pattern_bytes(100_000))
+        stored = self.server.stored_files()
+        self._drop_connection()
+        self.server.stop()
+        self.forget_all_rows()
+        self.server.start()
+        self.put("kept.txt", b"kept")
+        self.assertLess(set(stored), set(self.server.stored_files()))
+        self.assert_check(0)
+        self.restart_with({"storage.grace": "100ms"})
+        wait_until(lambda: not set(stored) & set(self.server.stored_files()), "the orphan is swept", 20)
+        self.assertEqual([f["name"] for f in self.assert_all_whole().values()], ["kept.txt"])
+        self.assert_check(0, "--verify")
+
+    def test_check_finds_bytes_without_a_row_when_they_are_no_longer_young(self):
+        self.put("orphan.bin", pattern_bytes(1000))
+        self._drop_connection()
+        self.server.stop()
+        self.forget_all_rows()
+        self.server.environment.update(environment_of({"storage.grace": "0s"}))
+        self.assert_check(1)
+        self.assert_check(0, "--repair")
+        self.assert_check(0)
+        self.server.start()
 
 
 class Stored(CrashCase):

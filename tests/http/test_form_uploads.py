@@ -72,7 +72,7 @@ class WhatAFormStores(DepotCase):
         stored = self.post_files([no_file_chosen("a"), file("b", "b.txt"), no_file_chosen("c")])
         self.assertEqual([(f["name"], f["attributes"]) for f in stored], [("b.txt", {})])
 
-    def test_hundreds_of_files_in_one_form(self):
+    def test_hundreds_of_files_in_one_form_are_stored(self):
         parts = [file("f", "f%03d.txt" % i, b"%d" % i * i) for i in range(400)]
         stored = self.post_files(parts + [field("batch", "hundreds")])
         self.assertEqual([f["name"] for f in stored], ["f%03d.txt" % i for i in range(400)])
@@ -80,7 +80,7 @@ class WhatAFormStores(DepotCase):
         for i in (0, 1, 199, 399):
             self.assertEqual(self.content(stored[i]), b"%d" % i * i)
 
-    def test_hundreds_of_text_fields_in_one_form(self):
+    def test_hundreds_of_text_fields_in_one_form_are_kept(self):
         (stored,) = self.post_files([field("k%d" % i, "v%d" % i) for i in range(300)] + [file("f", "a.txt")])
         self.assertEqual(stored["attributes"], {"k%d" % i: "v%d" % i for i in range(300)})
 
@@ -169,7 +169,7 @@ class HowAFormArrives(DepotCase):
         self.assertEqual([(f["name"], f["sha256"], f["tags"]) for f in files],
                          [("one.txt", sha256(b"one\r\n-"), ["a", "b"]), ("two.txt", sha256(b"\r\n--two"), ["a", "b"])])
 
-    def test_byte_by_byte(self):
+    def test_a_form_sent_byte_by_byte_is_stored(self):
         body = encode_form(self.PARTS)
         connection = self.connect()
         connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()),
@@ -177,7 +177,7 @@ class HowAFormArrives(DepotCase):
         connection.send_pieces(raw_http.in_pieces(body, 1))
         self.assert_stored(connection.read_response())
 
-    def test_split_at_every_place(self):
+    def test_a_form_split_at_every_place_is_stored(self):
         body = encode_form([self.PARTS[0], self.PARTS[2]], "b0undary")
         connection = self.connect()
         head = raw_http.encode_request("POST", "/files", [("Content-Type", content_type("b0undary")), ("Transfer-Encoding", "chunked")])
@@ -188,7 +188,7 @@ class HowAFormArrives(DepotCase):
             (stored,) = response.json()["files"]
             self.assertEqual((stored["name"], stored["sha256"], stored["tags"]), ("two.txt", sha256(b"\r\n--two"), ["a"]))
 
-    def test_chunked_with_chunks_of_every_small_size(self):
+    def test_a_form_in_chunks_of_every_small_size_is_stored(self):
         body = encode_form(self.PARTS)
         connection = self.connect()
         for size in range(1, 40):
@@ -197,13 +197,13 @@ class HowAFormArrives(DepotCase):
                 raw_http.chunked(raw_http.in_pieces(body, size)))
             self.assert_stored(connection.read_response())
 
-    def test_in_http_1_0(self):
+    def test_a_form_in_http_1_0_is_stored(self):
         body = encode_form(self.PARTS)
         connection = self.connect()
         connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type())], body, version="1.0"))
         self.assert_stored(connection.read_response())
 
-    def test_with_expect_100_continue(self):
+    def test_a_form_with_expect_100_continue_is_stored(self):
         body = encode_form(self.PARTS)
         connection = self.connect()
         connection.send(raw_http.encode_request("POST", "/files", [
@@ -212,7 +212,7 @@ class HowAFormArrives(DepotCase):
         connection.send(body)
         self.assert_stored(connection.read_response())
 
-    def test_pipelined(self):
+    def test_pipelined_forms_are_answered_in_order(self):
         connection = self.connect()
         request = raw_http.encode_request("POST", "/files", [("Content-Type", content_type())], encode_form(self.PARTS))
         connection.send(request * 10)
@@ -280,7 +280,7 @@ class HeadersOfAPart(DepotCase):
             disposition = disposition.encode("utf-8")
         return self.stored(b"Content-Disposition: " + disposition)["name"]
 
-    def test_names_in_every_notation(self):
+    def test_names_in_every_notation_are_understood(self):
         for disposition, name in (
                 ('form-data; name="f"; filename="plain.txt"', "plain.txt"),
                 ('form-data; name=f; filename=token.txt', "token.txt"),
@@ -304,7 +304,7 @@ class HeadersOfAPart(DepotCase):
                 self.assertEqual(self.name_of(disposition), name)
 
     def test_of_a_path_the_last_component_counts(self):
-        for path, name in (("C:\\Documents and Settings\\me\\temp\\new.txt", "new.txt"), ("/home/me/b.txt", "b.txt"),
+        for path, name in (("C:\\Documents and Settings\\me\\temp\\new.txt", "new.txt"), ("/var/tmp/b.txt", "b.txt"),
                            ("..\\..\\up.txt", "up.txt"), ("../../up.txt", "up.txt"), ("photos/2026/c.jpg", "c.jpg"),
                            ("\\\\server\\share\\x.doc", "x.doc"), ("folder/", "unnamed")):
             with self.subTest(path=path):
@@ -378,35 +378,35 @@ class AllOrNone(DepotCase):
         with self.stores_nothing():
             self.assert_refused(self.post(parts), *mentions, status=status)
 
-    def test_a_bad_name_after_good_files(self):
+    def test_a_bad_name_after_good_files_stores_none_of_them(self):
         self.refuse(self.GOOD + [file("c", "bad\x01.txt")])
 
-    def test_a_bad_digest_after_good_files(self):
+    def test_a_bad_digest_after_good_files_stores_none_of_them(self):
         self.refuse(self.GOOD + [file("c", "c.txt", b"c", headers=["Content-Digest: " + digest_field(b"else")])])
 
-    def test_a_bad_label_after_good_files(self):
+    def test_a_bad_label_after_good_files_stores_none_of_them(self):
         self.refuse(self.GOOD + [field("expires_in", "never again")], "expires_in")
         self.refuse(self.GOOD + [field("visibility", "secret")], "visibility")
         self.refuse(self.GOOD + [field("tags", "x" * 65)], "tag")
         self.refuse(self.GOOD + [Part("note", b"caf\xe9")], "note")
         self.refuse(self.GOOD + [Part("note", b"a\0b")], "note")
 
-    def test_a_form_that_ends_too_early(self):
+    def test_a_form_that_ends_too_early_stores_nothing(self):
         whole = encode_form(self.GOOD)
         for cut in (len(MARK) + 6, len(MARK) + 4, len(MARK) // 2 + 5, 10, 4, 3):
             with self.subTest(cut=cut):
                 self.refuse(whole[:-cut])
         self.refuse(whole[:len(whole) // 2])
 
-    def test_a_part_that_is_no_form_data(self):
+    def test_a_part_that_is_no_form_data_spoils_the_whole_form(self):
         self.refuse(encode_form(self.GOOD)[:-len(MARK) - 4] + MARK + b"\r\nContent-Type: text/plain\r\n\r\nx\r\n" + MARK + b"--\r\n")
         self.refuse(self.GOOD + [Part(disposition='attachment; filename="x.txt"', data=b"x")])
         self.refuse(self.GOOD + [Part(disposition='form-data; filename="x.txt"', data=b"x")])
 
-    def test_a_header_line_without_colon(self):
+    def test_a_header_line_without_colon_spoils_the_whole_form(self):
         self.refuse(encode_form(self.GOOD)[:-len(MARK) - 4] + MARK + b"\r\nnonsense\r\n\r\nx\r\n" + MARK + b"--\r\n")
 
-    def test_a_client_that_goes_away_after_whole_files(self):
+    def test_a_client_that_goes_away_after_whole_files_leaves_none_of_them(self):
         whole = encode_form(self.GOOD)
         with self.stores_nothing():
             connection = self.connect()
@@ -417,7 +417,7 @@ class AllOrNone(DepotCase):
 
 
 class FormsWithoutAFile(DepotCase):
-    def test_they_are_refused(self):
+    def test_a_form_without_a_file_is_refused(self):
         for what, parts in (("only text", [field("tags", "a")]), ("no file chosen", [no_file_chosen()]),
                             ("text and no file chosen", [field("tags", "a"), no_file_chosen()]), ("no parts", [])):
             with self.subTest(what=what), self.stores_nothing():

@@ -56,7 +56,7 @@ class Filters(DepotCase):
         self.assertEqual(self.listed(("q", "pdf")), ["Report Q4.pdf"])
         self.assertEqual(self.listed(("q", "no such thing")), [])
 
-    def test_q_of_one_and_of_two_characters(self):
+    def test_q_may_have_one_or_two_characters(self):
         self.assertEqual(self.listed(("q", "Q")), ["Report Q4.pdf", "report q3.txt"])
         self.assertEqual(self.listed(("q", "q3")), ["report q3.txt"])
 
@@ -85,7 +85,7 @@ class Filters(DepotCase):
         self.assertEqual(self.listed(("type", "imag/*")), [])
         self.assertEqual(self.listed(("type", "video/mp4")), [])
 
-    def test_a_tag_and_several_tags(self):
+    def test_a_repeated_tag_means_all_of_them(self):
         self.assertEqual(self.listed(("tag", "q4")), ["Report Q4.pdf", "photo.png"])
         self.assertEqual(self.listed(("tag", "q4"), ("tag", "holiday")), ["photo.png"])
         self.assertEqual(self.listed(("tag", "holiday"), ("tag", "q4")), ["photo.png"])
@@ -96,7 +96,7 @@ class Filters(DepotCase):
         self.assertEqual(self.listed(("sha256", sha256(PNG))), ["photo.png"])
         self.assertEqual(self.listed(("sha256", sha256(b"nobody has this"))), [])
 
-    def test_sizes_are_inclusive(self):
+    def test_filters_by_size_are_inclusive(self):
         self.assertEqual(self.listed(("min_size", "100")), ["100%_sure.bin", "zero.bin"])
         self.assertEqual(self.listed(("min_size", "101")), ["zero.bin"])
         self.assertEqual(self.listed(("max_size", "0")), ["empty"])
@@ -116,7 +116,7 @@ class Filters(DepotCase):
                          len(self.files))
         self.assertEqual(self.listed(("created_after", "2099-12-31T23:59:59Z")), [])
 
-    def test_an_attribute_at_the_top_and_deeper(self):
+    def test_attributes_are_found_at_the_top_and_deeper(self):
         self.assertEqual(self.listed(("attr.project", "apollo")), ["Report Q4.pdf", "ÉTÉ photo.jpg"])
         self.assertEqual(self.listed(("attr.phase.no", "2")), ["ÉTÉ photo.jpg"])
         self.assertEqual(self.listed(("attr.project", "apollo"), ("attr.phase.no", "1")), ["Report Q4.pdf"])
@@ -126,7 +126,7 @@ class Filters(DepotCase):
     def test_owner_of_nobody_finds_nothing(self):
         self.assertEqual(self.listed(("owner", "ann")), [])
 
-    def test_filters_hold_together(self):
+    def test_several_filters_hold_all_together(self):
         self.assertEqual(self.listed(("q", "photo"), ("tag", "q4"), ("type", "image/*"), ("min_size", "1")), ["photo.png"])
         self.assertEqual(self.listed(("q", "photo"), ("tag", "q4"), ("type", "image/*"), ("max_size", "1")), [])
 
@@ -189,13 +189,13 @@ class Orders(DepotCase):
         self.assertEqual([f["name"] for f in self.order("name")], self.NAMES)
         self.assertEqual([f["name"] for f in self.order("-name")], self.NAMES[::-1])
 
-    def test_by_time_of_creation(self):
+    def test_files_are_sorted_by_time_of_creation(self):
         ids = [f["id"] for f in self.files]
         self.assertEqual([f["id"] for f in self.order("created_at")], ids)
         self.assertEqual([f["id"] for f in self.order("-created_at")], ids[::-1])
         self.assertEqual([f["id"] for f in self.get_json("/files")["files"]], ids[::-1])
 
-    def test_by_size(self):
+    def test_files_are_sorted_by_size(self):
         sizes = sorted(f["size"] for f in self.files)
         self.assertEqual([f["size"] for f in self.order("size")], sizes)
         self.assertEqual([f["size"] for f in self.order("-size")], sizes[::-1])
@@ -316,11 +316,11 @@ class WrongParameters(DepotCase):
         with self.subTest(target=target):
             self.assert_refused(self.get(target), parameter)
 
-    def test_an_unknown_one_is_named(self):
+    def test_an_unknown_parameter_is_refused_by_name(self):
         for key in ("nonsense", "Q", "Limit", "offset", "page", "min-size", "attr", "tags", "<script>"):
             self.assert_names("/files" + query((key, "1")), key)
 
-    def test_a_wrong_value_is_named(self):
+    def test_a_wrong_value_is_refused_by_its_parameter_s_name(self):
         for key, values in {
                 "limit": ("0", "1001", "-1", "abc", "", "1.5", "99999999999999999999", " 5", "5x"),
                 "sort": ("nonsense", "-", "--name", "Name", "id", "name,size", "owner"),
@@ -332,7 +332,7 @@ class WrongParameters(DepotCase):
             for value in values:
                 self.assert_names("/files" + query((key, value)), key)
 
-    def test_a_repeated_one_is_named(self):
+    def test_a_repeated_parameter_is_refused_by_name(self):
         for key, value in (("q", "a"), ("name", "a"), ("type", "image/png"), ("owner", "a"), ("limit", "5"), ("sort", "name"), ("min_size", "1"),
                            ("max_size", "1"), ("sha256", "0" * 64), ("created_after", "2026-01-01T00:00:00Z"), ("attr.k", "v")):
             self.assert_names("/files" + query((key, value), (key, value)), key)
@@ -342,7 +342,7 @@ class WrongParameters(DepotCase):
             with self.subTest(text=text):
                 self.assert_refused(self.get("/files?" + text))
 
-    def test_the_connection_lives_on(self):
+    def test_the_connection_lives_on_after_a_wrong_parameter(self):
         connection = self.connect()
         for _ in range(3):
             response = connection.exchange("GET", "/files?limit=0")

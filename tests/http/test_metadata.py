@@ -65,7 +65,7 @@ class Metadata(DepotCase):
 
     # --- what a patch changes ---
 
-    def test_a_name(self):
+    def test_a_patch_changes_the_name(self):
         after = self.patched({"name": "after – é.txt"})
         self.assertEqual(after, {**self.file, "name": "after – é.txt"})
         self.assertIn("after%20%E2%80%93%20%C3%A9.txt", self.get(self.file["url"]).headers["Content-Disposition"])
@@ -107,11 +107,11 @@ class Metadata(DepotCase):
         self.assertEqual(self.patched({"attributes": {"project": {"name": "x", "gone": None}}})["attributes"]["project"], {"name": "x"})
         self.assertEqual(self.patched({"attributes": {"project": "y"}})["attributes"]["project"], "y")
 
-    def test_visibility_can_be_changed(self):
+    def test_a_patch_changes_the_visibility(self):
         self.assertEqual(self.patched({"visibility": "public"}), {**self.file, "visibility": "public"})
         self.assertEqual(self.patched({"visibility": "private"})["visibility"], "private")
 
-    def test_expires_at(self):
+    def test_a_patch_changes_the_expiry(self):
         self.assertEqual(self.patched({"expires_at": "2099-12-31T23:59:59.123Z"})["expires_at"], "2099-12-31T23:59:59.123Z")
         self.assertEqual(self.patched({"expires_at": "2099-12-31T23:59:59Z"})["expires_at"], "2099-12-31T23:59:59.000Z")
         self.assertIsNone(self.patched({"expires_at": None})["expires_at"])
@@ -123,7 +123,7 @@ class Metadata(DepotCase):
         wait_until(lambda: self.get(self.file["url"]).status == 404, "the file is expired")
         self.assertEqual(self.get(self.file["url"] + "/metadata").status, 404)
 
-    def test_several_members_at_once(self):
+    def test_a_patch_changes_several_members_at_once(self):
         after = self.patched({"name": "n.txt", "tags": ["t"], "attributes": {"project": None}, "visibility": "public",
                               "expires_at": "2099-01-01T00:00:00.000Z"})
         self.assertEqual((after["name"], after["tags"], after["attributes"], after["visibility"], after["expires_at"]),
@@ -138,7 +138,7 @@ class Metadata(DepotCase):
         response = self.request("PATCH", self.file["url"] + "/metadata", {"Content-Type": "application/json"}, b'{"name": "j.txt"}')
         self.assertEqual((response.status, response.json()["name"]), (200, "j.txt"))
 
-    def test_a_chunked_patch(self):
+    def test_a_patch_may_come_in_chunks(self):
         connection = self.connect()
         connection.send(raw_http.encode_request("PATCH", self.file["url"] + "/metadata", [
             ("Content-Type", "application/merge-patch+json"), ("Transfer-Encoding", "chunked")]) +
@@ -176,7 +176,7 @@ class Metadata(DepotCase):
             with self.subTest(body=body[:30]):
                 self.assert_unchanged_by(body)
 
-    def test_attributes_are_bounded(self):
+    def test_attributes_that_are_too_large_are_refused(self):
         for changes in ({"attributes": {"big": "x" * 2_000_000}}, {"attributes": {"k%d" % i: "v" for i in range(100_000)}}):
             response = self.assert_status(self.patch(self.id, changes), 400, 413)
             self.check_problem(response)

@@ -96,7 +96,7 @@ class ThePage(DepotCase):
         self.assertTrue(self.page().title.strip())
         self.assertTrue(response.text.lstrip().lower().startswith("<!doctype html"))
 
-    def test_head_is_answered(self):
+    def test_head_of_the_page_is_answered(self):
         response = self.request("HEAD", "/", BROWSER)
         self.assertEqual((response.status, response.media_type, response.body), (200, "text/html", b""))
 

@@ -60,7 +60,7 @@ class RangesOfASmallFile(DepotCase):
         self.assertTrue(response.body == self.data[first:last + 1])
         self.assertEqual(response.media_type, self.file["type"])
 
-    def test_one_range(self):
+    def test_a_single_range_gets_its_bytes(self):
         n = self.SIZE
         for value, first, last in (("0-0", 0, 0), ("0-99", 0, 99), ("1-1", 1, 1), ("100-", 100, n - 1), ("0-", 0, n - 1), ("-1", n - 1, n - 1),
                                    ("-100", n - 100, n - 1), ("-%d" % n, 0, n - 1), ("-%d" % (n + 1), 0, n - 1), ("-99999999", 0, n - 1),
@@ -149,7 +149,7 @@ class RangesOfASmallFile(DepotCase):
                 if response.status in (200, 206):
                     self.assertLessEqual(len(response.body), self.SIZE + 65536)
 
-    def test_head_ignores_range(self):
+    def test_a_head_request_ignores_range(self):
         for value in ("bytes=0-0", "bytes=%d-" % self.SIZE, "bytes=0-0,2-2"):
             response = self.ranged(value, method="HEAD")
             self.assertEqual(response.status, 200)

@@ -72,7 +72,7 @@ def check_histogram(name, samples):
 
 @on_both_stores
 class Health(DepotCase):
-    def test_healthz_is_200(self):
+    def test_healthz_answers_while_the_server_lives(self):
         response = self.get("/healthz")
         self.assertEqual(response.status, 200)
         self.assertEqual(self.request("HEAD", "/healthz").status, 200)
@@ -85,7 +85,7 @@ class Health(DepotCase):
         self.assertIn("database", text)
         self.assertIsInstance(response.json(), dict)
 
-    def test_neither_is_kept_by_a_cache(self):
+    def test_health_and_readiness_are_not_kept_by_a_cache(self):
         for target in ("/healthz", "/readyz"):
             self.assertRegex(self.get(target).headers.get("Cache-Control", "no-store"), "no-store|no-cache|max-age=0")
 
@@ -141,19 +141,19 @@ class Metrics(DepotCase):
         self.assertEqual(response.media_type, "text/plain")
         return parse_metrics(response.text)
 
-    def test_they_are_prometheus_text(self):
+    def test_metrics_are_prometheus_text(self):
         self.assertIn("version=0.0.4", self.get("/metrics").headers["Content-Type"])
         for _ in range(2):
             self.assertGreater(len(self.samples()), 10)
 
-    def test_they_stay_well_formed_while_all_kinds_of_requests_are_made(self):
+    def test_metrics_stay_well_formed_while_all_kinds_of_requests_are_made(self):
         file = self.put("metrics.txt", b"x" * 1000)
         for method, target in (("GET", file["url"]), ("GET", "/nope"), ("GET", "/files?limit=0"), ("GET", "/files"), ("GET", "/"), ("BREW", "/"),
                                ("GET", "/%3C%22%5C%0A"), ("DELETE", file["url"])):
             self.connect().exchange(method, target)
             self.samples()
 
-    def test_counters_count(self):
+    def test_counters_count_the_requests_made(self):
         before = self.samples()
         for _ in range(10):
             self.put("counted.txt", pattern_bytes(1000))
@@ -162,7 +162,7 @@ class Metrics(DepotCase):
             return [key for key in after if "request" in key[0] and after[key] - before.get(key, 0) >= 10]
         wait_until(grown, "the requests are counted")
 
-    def test_an_id_or_a_name_is_no_label(self):
+    def test_an_id_or_a_name_is_no_label_of_a_metric(self):
         for i in range(5):
             file = self.put("label-%d.txt" % i, b"x")
             self.get(file["url"])
@@ -178,14 +178,14 @@ class OpenApi(DepotCase):
         super().setUpClass()
         cls.document = cls.server.request("GET", "/openapi.json").json()
 
-    def test_it_is_openapi_3_1(self):
+    def test_the_description_is_openapi_3_1(self):
         response = self.get("/openapi.json")
         self.assertEqual((response.status, response.media_type), (200, "application/json"))
         self.assertRegex(self.document["openapi"], r"\A3\.1\.\d+\Z")
         self.assertTrue(self.document["info"]["title"])
         self.assertTrue(self.document["info"]["version"])
 
-    def test_every_endpoint_is_there(self):
+    def test_every_endpoint_is_in_the_description(self):
         paths = {re.sub(r"\{[^}]*\}", "{}", path): {method for method in item if method in
                  ("get", "put", "post", "delete", "patch", "head", "options", "trace")} for path, item in self.document["paths"].items()}
         for path, methods in (("/", {"get", "post"}), ("/files", {"get", "post"}), ("/files/{}", {"get", "put", "delete"}),
@@ -195,7 +195,7 @@ class OpenApi(DepotCase):
                 found = set().union(*[m for p, m in paths.items() if p == path])
                 self.assertLessEqual(methods, found)
 
-    def test_every_reference_leads_somewhere(self):
+    def test_every_reference_of_the_description_leads_somewhere(self):
         def walk(node):
             if isinstance(node, dict):
                 if isinstance(node.get("$ref"), str):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import datetime
+import select
 import unittest
 
 import form_data
@@ -230,6 +231,32 @@ class SlowUploads(DepotCase):
         wait_until(dripped, "a request whose headers drip is ended", 15)
 
 
+    def test_a_connection_that_nobody_uses_is_closed(self):
+        connection = self.connect()
+        self.assertEqual(connection.exchange("GET", "/healthz").status, 200)
+        self.assertEqual(connection.wait_for_end(), b"")
+
+
+class DrippingUploads(DepotCase):
+    settings = {"server.idle_timeout": "500ms", "limits.min_rate": "1M"}
+
+    def test_a_body_that_drips_below_the_least_rate_is_given_up_and_leaves_nothing(self):
+        with self.stores_nothing():
+            connection = self.connect()
+            connection.send(raw_http.encode_request("PUT", "/files/drips", [("Content-Length", "1000000")]))
+
+            def ended():
+                try:
+                    connection.send(b"x")
+                except ConnectionError:
+                    return True
+                return bool(connection.buffer) or not connection.is_open() or select.select([connection.socket], [], [], 0)[0]
+            wait_until(ended, "an upload that drips is ended")
+            rest = connection.wait_for_end()
+            if rest:
+                self.assertEqual(raw_http.parse_head(rest.split(b"\r\n\r\n")[0]).status, 408)
+
+
 class NamesOfAPut(DepotCase):
     def name_of(self, segment):
         response = self.request("PUT", "/files/" + segment, (), b"x")
@@ -271,7 +298,7 @@ class NamesOfAPut(DepotCase):
         for path in self.server.stored_files():
             self.assertNotIn("..", path)
 
-    def test_controls_are_refused(self):
+    def test_controls_in_a_name_are_refused(self):
         for code in list(range(0x20)) + [0x7f, 0x80, 0x85, 0x9f]:
             with self.subTest(code=hex(code)), self.stores_nothing():
                 self.assert_refused(self.request("PUT", "/files/" + quote("a%sb.txt" % chr(code)), (), b"x"))
@@ -360,7 +387,7 @@ class LabelsOfAPut(DepotCase):
             with self.subTest(control=control):
                 self.refused(("tags", "a%sb" % control), mentions="tag")
 
-    def test_attributes_are_strings(self):
+    def test_attributes_of_a_query_are_strings(self):
         file = self.labelled(("attr.project", "apollo"), ("attr.n", "1"), ("attr.yes", "true"), ("attr.empty", ""))
         self.assertEqual(file["attributes"], {"project": "apollo", "n": "1", "yes": "true", "empty": ""})
 
@@ -472,10 +499,10 @@ class PartsOfAFileByPut(DepotCase):
 class LimitedUploads(DepotCase):
     settings = {"limits.max_upload": "1M"}
 
-    def test_exactly_the_limit_is_taken(self):
+    def test_a_body_of_exactly_the_limit_is_taken(self):
         self.assertEqual(self.put("limit.bin", pattern_bytes(MIB))["size"], MIB)
 
-    def test_one_byte_more_is_413(self):
+    def test_a_body_of_one_byte_more_is_413(self):
         with self.stores_nothing():
             self.assert_refused(self.request("PUT", "/files/over.bin", (), pattern_bytes(MIB + 1)), status=413)
 
