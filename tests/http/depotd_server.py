@@ -260,7 +260,7 @@ class DepotdServer:
         for directory, _, names in os.walk(self.data_dir):
             for name in names:
                 path = os.path.relpath(os.path.join(directory, name), self.data_dir)
-                if path != "lock" and not path.startswith("metadata.db"):
+                if path != ".lock" and not path.startswith("metadata.db"):
                     found.append(path)
         return sorted(found)
 

@@ -29,7 +29,7 @@ def sound_requests():
                                 b'{"name": "x", "tags": ["a"], "attributes": {"k": [1, null, {"a": "b"}]}}'),
         raw_http.encode_request("GET", "/", [("Accept-Language", "pt-BR,pt;q=0.9,en;q=0.8"), ("Accept", "text/html")]),
         raw_http.encode_request("DELETE", "/files/" + UNKNOWN_ID),
-        raw_http.encode_request("HEAD", "/metrics") + raw_http.encode_request("GET", "/healthz"),
+        raw_http.encode_request("GET", "/metrics") + raw_http.encode_request("GET", "/healthz"),
     ]
 
 
@@ -53,7 +53,7 @@ def damaged(request, chance):
 
 
 class DamagedRequests(DepotCase):
-    settings = {"server.header_timeout": "2s", "server.idle_timeout": "2s", "limits.max_upload": "1M"}
+    settings = {"server.header_timeout": "200ms", "server.idle_timeout": "200ms", "limits.max_upload": "1M"}
 
     def answers_to(self, request, chance):
         """The answers until the connection ends; ProtocolError where they are no HTTP, or where it does not end."""
@@ -65,12 +65,10 @@ class DamagedRequests(DepotCase):
             except OSError:
                 pass  # it was ended before all of it was sent
             connection.wait_for_end()
-            methods = [m for m in ("HEAD",) if request.startswith(b"HEAD ")]
-            connection.deadline = 0.001
-            for number in range(100):
+            for _ in range(100):
                 if not connection.buffer:
                     return found
-                found.append(connection.read_response(methods[0] if methods and number == 0 else "GET"))
+                found.append(connection.read_response())
         raise raw_http.ProtocolError("no end of answers")
 
     def test_each_is_answered_in_sound_http_or_ended_in_time(self):
@@ -79,11 +77,8 @@ class DamagedRequests(DepotCase):
         for number in range(1500):
             request = damaged(requests[number % len(requests)], chance)
             with self.subTest(number=number, request=request[:300]):
-                try:
-                    for answer in self.answers_to(request, chance):
-                        self.assertIn(answer.status, (200, 201, 303, 304, 400, 404, 405, 408, 412, 413, 414, 415, 416, 417, 431, 501, 505))
-                except raw_http.ConnectionEnded as ended:
-                    self.assertEqual(ended.got, b"")
+                for answer in self.answers_to(request, chance):
+                    self.assertIn(answer.status, (200, 201, 303, 304, 400, 404, 405, 408, 412, 413, 414, 415, 416, 417, 431, 501, 505))
             if number % 100 == 99:
                 self.assertEqual(self.get("/healthz").status, 200)
         self.all_files()
