@@ -16,9 +16,9 @@
 struct batcher {
 	pthread_mutex_t
 		lock; /* guards everything down to `stopping`; never held while the callback runs */
-	pthread_cond_t work; /* signalled when the thread waits and there is something to do */
+	pthread_cond_t work; /* signalled when a thread waits and there is something to do */
 	struct batch_item *head, *tail;
-	bool waiting; /* the thread is inside pthread_cond_wait() */
+	unsigned waiting; /* threads inside pthread_cond_wait() */
 	bool stopping;
 
 	atomic_size_t depth; /* the list's length: written under the lock, read without it */

@@ -25,6 +25,7 @@ struct metadata {
 	size_t transactions, registered_together;
 	void (*in_find)(
 		void *context); /* called by metadata_find() between reading and returning */
+	void (*in_register)(void *context); /* called by metadata_register(), before anything */
 	void *context;
 	metadata_changed_fn on_change;
 	void *change_context;
@@ -83,6 +84,8 @@ static void stub_insert(struct metadata *store, struct registration *registratio
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
 		      struct err *err)
 {
+	if (store->in_register)
+		store->in_register(store->context);
 	pthread_mutex_lock(&store->lock);
 	enum err_kind fault = stub_take(&store->fail_register);
 	store->transactions++;

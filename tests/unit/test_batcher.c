@@ -71,13 +71,20 @@ static void let_go(struct scene *scene)
 	pthread_mutex_unlock(&scene->lock);
 }
 
-static struct batcher *batcher_with(struct scene *scene, size_t batch_max, size_t queue_max)
+static struct batcher *batcher_of(unsigned threads, struct scene *scene, size_t batch_max,
+				  size_t queue_max)
 {
 	struct batcher *batcher = NULL;
 	struct err err;
-	assert_int_equal(
-		batcher_new("test", 1, batch_max, queue_max, run_batch, scene, &batcher, &err), 0);
+	assert_int_equal(batcher_new("test", threads, batch_max, queue_max, run_batch, scene,
+				     &batcher, &err),
+			 0);
 	return batcher;
+}
+
+static struct batcher *batcher_with(struct scene *scene, size_t batch_max, size_t queue_max)
+{
+	return batcher_of(1, scene, batch_max, queue_max);
 }
 
 static void what_comes_while_a_batch_runs_is_the_next_batch(void **state)
@@ -157,6 +164,24 @@ static void stopping_runs_what_was_submitted(void **state)
 	assert_false(scene.out_of_order);
 }
 
+static void a_second_thread_takes_what_comes_while_the_first_is_busy(void **state)
+{
+	(void)state;
+	struct scene scene;
+	struct numbered items[3] = {{{0}, -1}, {{0}, -1}, {{0}, -1}};
+	scene_init(&scene, true);
+	struct batcher *batcher = batcher_of(2, &scene, 64, 64);
+	assert_int_equal(batcher_submit(batcher, &items[0].item), 0);
+	await_entered(&scene, 1);
+	assert_int_equal(batcher_submit(batcher, &items[1].item), 0);
+	await_entered(&scene, 2); /* would wait for ever if it had to wait for the first */
+	assert_int_equal(batcher_submit(batcher, &items[2].item), 0);
+	assert_int_equal(batcher_depth(batcher), 1);
+	let_go(&scene);
+	batcher_free(&batcher);
+	assert_int_equal(scene.items, 3);
+}
+
 enum { CROWD = 8, EACH = 400 };
 
 struct member {
@@ -175,14 +200,13 @@ static void *submit_all(void *context)
 	return NULL;
 }
 
-static void a_crowd_loses_no_item(void **state)
+static void crowd_on(unsigned takers)
 {
-	(void)state;
 	static struct member members[CROWD];
 	pthread_t threads[CROWD];
 	struct scene scene;
 	scene_init(&scene, false);
-	struct batcher *batcher = batcher_with(&scene, 16, 32);
+	struct batcher *batcher = batcher_of(takers, &scene, 16, 32);
 	for (int i = 0; i < CROWD; i++) {
 		members[i].batcher = batcher;
 		pthread_create(&threads[i], NULL, submit_all, &members[i]);
@@ -193,6 +217,13 @@ static void a_crowd_loses_no_item(void **state)
 	assert_int_equal(scene.items, CROWD * EACH);
 }
 
+static void a_crowd_loses_no_item(void **state)
+{
+	(void)state;
+	crowd_on(1);
+	crowd_on(4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +231,7 @@ int main(void)
 		cmocka_unit_test(a_batch_is_never_larger_than_its_maximum),
 		cmocka_unit_test(a_full_queue_takes_nothing),
 		cmocka_unit_test(stopping_runs_what_was_submitted),
+		cmocka_unit_test(a_second_thread_takes_what_comes_while_the_first_is_busy),
 		cmocka_unit_test(a_crowd_loses_no_item),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

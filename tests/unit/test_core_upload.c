@@ -1,6 +1,12 @@
 /* Uploads from first byte to committed row, over a disk and a database that fail when they are told to. */
+#include <sched.h>
+
 #include "core_scene.h"
 #include "stub_metadata.h"
+
+#include "depotd/work/batcher.h"
+
+#include "../../src/core/core_private.h"
 
 static void a_stored_file_is_there_with_row_bytes_and_description(void **state)
 {
@@ -241,12 +247,10 @@ struct hold {
 	bool holding, let_go;
 };
 
-/* Holds the first publish until let go, so that what comes meanwhile has to wait together. */
-static void hold_publish(void *context, enum blob_call call)
+/* Holds the registrar until let go, so that what comes meanwhile has to wait together. */
+static void hold_register(void *context)
 {
 	struct hold *hold = context;
-	if (call != BLOB_CALL_PUBLISH)
-		return;
 	pthread_mutex_lock(&hold->lock);
 	hold->holding = true;
 	pthread_cond_broadcast(&hold->changed);
@@ -267,7 +271,8 @@ static void requests_that_end_together_share_one_transaction(void **state)
 		uploads[i] = scene_sealed(scene, "f", "data", NULL);
 	struct uuid refused = upload_record(uploads[7])->id;
 	stub_store->refuse = refused;
-	blob_fault_hook(scene->blobs, hold_publish, &hold);
+	stub_store->context = &hold;
+	stub_store->in_register = hold_register;
 	for (int i = 0; i < N; i++) {
 		scene_submit(scene, &waiting[i], &uploads[i], 1, &records[i]);
 		pthread_mutex_lock(&hold.lock);
@@ -275,6 +280,8 @@ static void requests_that_end_together_share_one_transaction(void **state)
 			pthread_cond_wait(&hold.changed, &hold.lock);
 		pthread_mutex_unlock(&hold.lock);
 	}
+	while (batcher_depth(scene->core->registrar) < N - 1)
+		sched_yield();
 	pthread_mutex_lock(&hold.lock);
 	hold.let_go = true;
 	pthread_cond_broadcast(&hold.changed);
@@ -283,7 +290,6 @@ static void requests_that_end_together_share_one_transaction(void **state)
 		assert_int_equal(scene_await(&waiting[i], &scene->err), i == 7 ? -1 : 0);
 		file_record_unref(&records[i]);
 	}
-	blob_fault_hook(scene->blobs, NULL, NULL);
 	assert_int_equal(stub_store->transactions, 2); /* the first alone, all others together */
 	assert_int_equal(stub_store->registered_together, N - 1);
 	assert_int_equal(stub_store->n, N - 1);
