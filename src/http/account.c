@@ -6,13 +6,14 @@
 #include "depotd/base/clock.h"
 #include "depotd/base/json.h"
 #include "depotd/base/log.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum { LINE_MAX_BYTES = 16 * 1024, METHODS_MAX = 9 };
 
 /* Every status this server can give; others count as 0, "other". */
-static const int codes[] = {200, 201, 202, 204, 206, 303, 304, 400, 401, 403, 404, 405, 408, 409, 410, 411, 412, 413,
-			    414, 415, 416, 417, 422, 429, 431, 500, 501, 503, 505, 507, 0};
+static const int codes[] = {200, 201, 202, 204, 206, 303, 304, 400, 401, 403, 404,
+			    405, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417,
+			    422, 429, 431, 500, 501, 503, 505, 507, 0};
 enum { CODES = sizeof(codes) / sizeof(codes[0]) };
 
 static const char *const refusals[REFUSAL_COUNT] = {
@@ -43,13 +44,15 @@ static void register_requests(struct account *a, struct metrics *m)
 	for (unsigned i = 0; i <= router_method_count() && i < METHODS_MAX; i++) {
 		for (unsigned j = 0; j < CODES; j++) {
 			if (codes[j] != 0)
-				(void)snprintf(labels, sizeof(labels), "method=\"%s\",code=\"%d\"", router_method_name(i),
-					       codes[j]);
+				(void)snprintf(labels, sizeof(labels), "method=\"%s\",code=\"%d\"",
+					       router_method_name(i), codes[j]);
 			else
-				(void)snprintf(labels, sizeof(labels), "method=\"%s\",code=\"other\"",
+				(void)snprintf(labels, sizeof(labels),
+					       "method=\"%s\",code=\"other\"",
 					       router_method_name(i));
-			a->requests[i][j] = metrics_counter(m, "depotd_http_requests_total",
-							    "Requests by method and status.", labels);
+			a->requests[i][j] =
+				metrics_counter(m, "depotd_http_requests_total",
+						"Requests by method and status.", labels);
 		}
 	}
 }
@@ -64,15 +67,20 @@ struct account *account_new(struct http_server *server)
 		return a;
 	register_requests(a, m);
 	a->duration = metrics_histogram(m, "depotd_http_request_duration_seconds",
-					"From the end of the head to the end of the answer.", NULL, bounds,
-					sizeof(bounds) / sizeof(bounds[0]));
-	a->received = metrics_counter(m, "depotd_http_received_bytes_total", "Bytes of request bodies.", NULL);
-	a->sent = metrics_counter(m, "depotd_http_sent_bytes_total", "Bytes of complete answers' bodies.", NULL);
-	(void)metrics_gauge_fn(m, "depotd_http_connections", "Open connections.", NULL, count_connections, server);
-	(void)metrics_gauge_fn(m, "depotd_http_exchanges", "Requests under way.", NULL, count_exchanges, server);
+					"From the end of the head to the end of the answer.", NULL,
+					bounds, sizeof(bounds) / sizeof(bounds[0]));
+	a->received = metrics_counter(m, "depotd_http_received_bytes_total",
+				      "Bytes of request bodies.", NULL);
+	a->sent = metrics_counter(m, "depotd_http_sent_bytes_total",
+				  "Bytes of complete answers' bodies.", NULL);
+	(void)metrics_gauge_fn(m, "depotd_http_connections", "Open connections.", NULL,
+			       count_connections, server);
+	(void)metrics_gauge_fn(m, "depotd_http_exchanges", "Requests under way.", NULL,
+			       count_exchanges, server);
 	for (unsigned i = 0; i < REFUSAL_COUNT; i++)
 		a->refused[i] = metrics_counter(m, "depotd_http_refused_total",
-						"Requests and connections that were turned away.", refusals[i]);
+						"Requests and connections that were turned away.",
+						refusals[i]);
 	return a;
 }
 
@@ -111,7 +119,8 @@ static void render_combined(struct exchange *x, int64_t bytes, int64_t ns, struc
 {
 	char when[CLOCK_RFC3339_LEN + 1], request[HEAD_TARGET_MAX + 64];
 	clock_format_rfc3339(clock_wall_ms(), when);
-	(void)snprintf(request, sizeof(request), "%.32s %s HTTP/1.%u", x->head.method, x->head.target, x->head.minor);
+	(void)snprintf(request, sizeof(request), "%.32s %s HTTP/1.%u", x->head.method,
+		       x->head.target, x->head.minor);
 	buf_printf(line, "%s - - [%s] ", x->peer_text[0] != '\0' ? x->peer_text : "-", when);
 	append_quoted(line, request);
 	buf_printf(line, " %d %lld ", x->reply.status, (long long)bytes);
@@ -133,7 +142,8 @@ static void text_or_null(struct json_writer *w, const char *key, const char *val
 	json_text(w, value != NULL ? plain : NULL);
 }
 
-static void render_json(struct exchange *x, int64_t bytes, int64_t ns, bool completed, struct buf *line)
+static void render_json(struct exchange *x, int64_t bytes, int64_t ns, bool completed,
+			struct buf *line)
 {
 	char when[CLOCK_RFC3339_LEN + 1];
 	struct json_writer w;
@@ -185,10 +195,13 @@ void account_exchange(struct exchange *x, bool completed)
 {
 	struct account *a = x->server->account;
 	int64_t ns = clock_monotonic_ns() - x->started_ns;
-	bool body = completed && !x->head.is_head && x->reply.status != 304 && x->reply.kind != REPLY_EMPTY;
+	bool body = completed && !x->head.is_head && x->reply.status != 304 &&
+		    x->reply.kind != REPLY_EMPTY;
 	int64_t bytes = body ? x->reply.length : 0;
 	if (x->server->config.metrics != NULL) {
-		metric_add(a->requests[router_method_index(x->head.method)][code_index(x->reply.status)], 1);
+		metric_add(a->requests[router_method_index(x->head.method)]
+				      [code_index(x->reply.status)],
+			   1);
 		metric_observe_ns(a->duration, ns);
 		metric_add(a->received, (int64_t)x->received);
 		metric_add(a->sent, bytes);

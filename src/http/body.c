@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum {
 	BUFFER_BYTES = 256 * 1024,
-	SPARE_BYTES = 16 * 1024,         /* on the stack, when all buffers are out */
-	VISIT_BYTES = 16 * 1024 * 1024,  /* after so much others get their turn */
+	SPARE_BYTES = 16 * 1024,        /* on the stack, when all buffers are out */
+	VISIT_BYTES = 16 * 1024 * 1024, /* after so much others get their turn */
 };
 
 /* --- the shared buffers --- */

@@ -8,14 +8,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "conn_private.h"
 #include "depotd/base/clock.h"
-#include "http_private.h"
 
 enum { ADDRESS_BUCKETS = 1024 };
 
 struct address_count {
 	struct address_count *next;
-	unsigned char address[16]; /* IPv4 mapped; IPv6 by its /64, which is what one customer has */
+	unsigned char
+		address[16]; /* IPv4 mapped; IPv6 by its /64, which is what one customer has */
 	unsigned count;
 };
 
@@ -36,7 +37,8 @@ static bool address_key(const struct conn *c, unsigned char key[16])
 	return false;
 }
 
-static struct address_count **address_bucket(struct http_server *server, const unsigned char key[16])
+static struct address_count **address_bucket(struct http_server *server,
+					     const unsigned char key[16])
 {
 	uint32_t hash = 2166136261U;
 	for (unsigned i = 0; i < 16; i++)
@@ -47,7 +49,9 @@ static struct address_count **address_bucket(struct http_server *server, const u
 int addresses_init(struct http_server *server, struct err *err)
 {
 	server->addresses = calloc(ADDRESS_BUCKETS, sizeof(*server->addresses));
-	return server->addresses != NULL ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for the table of addresses");
+	return server->addresses != NULL
+		       ? 0
+		       : err_set(err, ERR_NO_MEMORY, "no memory for the table of addresses");
 }
 
 void addresses_release(struct http_server *server)
@@ -99,7 +103,8 @@ static void set_peer(struct conn *c, const struct sockaddr *peer)
 		(void)inet_ntop(AF_INET, &c->peer.v4.sin_addr, c->peer_text, sizeof(c->peer_text));
 	} else if (peer != NULL && peer->sa_family == AF_INET6) {
 		memcpy(&c->peer.v6, peer, sizeof(c->peer.v6));
-		(void)inet_ntop(AF_INET6, &c->peer.v6.sin6_addr, c->peer_text, sizeof(c->peer_text));
+		(void)inet_ntop(AF_INET6, &c->peer.v6.sin6_addr, c->peer_text,
+				sizeof(c->peer_text));
 	}
 }
 
@@ -147,7 +152,8 @@ void conn_claim(struct conn *c)
 {
 	char *spare = atomic_load_explicit(&c->spare, memory_order_relaxed);
 	while (spare != NULL) {
-		if (spare == &in_hand) /* a system call's time, at most once in an idle connection's life */
+		if (spare ==
+		    &in_hand) /* a system call's time, at most once in an idle connection's life */
 			spare = atomic_load(&c->spare);
 		else if (atomic_compare_exchange_weak(&c->spare, &spare, NULL))
 			return;
@@ -182,8 +188,10 @@ static void enter(struct conn *c)
 
 struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd)
 {
-	const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-	const union MHD_ConnectionInfo *peer = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	const union MHD_ConnectionInfo *fd =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const union MHD_ConnectionInfo *peer =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	struct conn *c = calloc(1, sizeof(*c));
 	if (c == NULL) {
 		gate_refuse(fd->connect_fd);

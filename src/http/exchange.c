@@ -10,7 +10,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/log.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 static void exchange_visit(struct task *task);
 
@@ -66,7 +66,8 @@ struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const 
 	name_request(x);
 	x->bytes = (char *)(x + 1) + fields;
 	memcpy(x->bytes, data, n);
-	if (head_parse(x->bytes, n, (struct head_field *)(x + 1), &x->head, &err) != 0 || refused != NULL)
+	if (head_parse(x->bytes, n, (struct head_field *)(x + 1), &x->head, &err) != 0 ||
+	    refused != NULL)
 		exchange_break(x, refused != NULL ? refused : &err);
 	framing_init(&x->framing, x->head.content_length);
 	atomic_store_explicit(&c->received, 0, memory_order_relaxed);
@@ -125,7 +126,8 @@ void exchange_hand_back(struct exchange *x)
 {
 	struct err err;
 	if (!reply_is_set(x)) {
-		(void)err_set(&err, ERR_INTERNAL, "%s %s was not answered", x->head.method, x->head.target);
+		(void)err_set(&err, ERR_INTERNAL, "%s %s was not answered", x->head.method,
+			      x->head.target);
 		reply_error(x, &err);
 	}
 	body_abandon(x);
@@ -211,7 +213,8 @@ static bool exchange_route(struct exchange *x, struct err *err)
 		reply_header(x, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 		return true;
 	}
-	switch (router_match(x->server->router, x->head.method, x->target.path, &x->arena, &x->match, err)) {
+	switch (router_match(x->server->router, x->head.method, x->target.path, &x->arena,
+			     &x->match, err)) {
 	case 1:
 		x->handler = x->match.handler;
 		return false;

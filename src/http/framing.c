@@ -130,7 +130,8 @@ static size_t step_line(struct framing *f, const char *data, size_t n, struct er
 	return take_line(f, line, line_len, err) == 0 ? len + 1 : 0;
 }
 
-size_t framing_step(struct framing *f, const void *data, size_t n, size_t *body_len, struct err *err)
+size_t framing_step(struct framing *f, const void *data, size_t n, size_t *body_len,
+		    struct err *err)
 {
 	*body_len = 0;
 	if (n == 0 || f->state == FRAMING_DONE || f->state == FRAMING_BROKEN)

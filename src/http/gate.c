@@ -21,16 +21,17 @@
 #include <sys/resource.h>
 
 #include "depotd/base/clock.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum {
-	GATE_READ = 16 * 1024, /* of one read for a head: with it comes the whole of a small request */
+	GATE_READ =
+		16 * 1024, /* of one read for a head: with it comes the whole of a small request */
 	GATE_FDS_MAX = 1 << 20,
 };
 
 static _Atomic(struct conn *) *table; /* by descriptor; made once, never freed */
 static _Atomic size_t table_size;     /* written after table: who sees it sees the table */
-static struct conn refused; /* stands for connections that got no memory */
+static struct conn refused;           /* stands for connections that got no memory */
 
 static void table_make(void)
 {
@@ -46,7 +47,9 @@ int gate_init(struct err *err)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	(void)pthread_once(&once, table_make);
-	return table != NULL ? 0 : err_set(err, ERR_NO_MEMORY, "no memory for the table of connections");
+	return table != NULL
+		       ? 0
+		       : err_set(err, ERR_NO_MEMORY, "no memory for the table of connections");
 }
 
 static bool gate_set(int fd, struct conn *c)
@@ -137,8 +140,14 @@ static ssize_t ask_again(void)
 static ssize_t give_canonical(const struct head *head, char *out, size_t n)
 {
 #define REQUESTS(method)                                                                           \
-	{{method " / HTTP/1.0\r\n\r\n", method " / HTTP/1.0\r\nConnection:keep-alive\r\n\r\n"},        \
-	 {method " / HTTP/1.1\r\nHost:a\r\nConnection:close\r\n\r\n", method " / HTTP/1.1\r\nHost:a\r\n\r\n"}}
+	{                                                                                          \
+		{method " / HTTP/1.0\r\n\r\n",                                                     \
+		 method " / HTTP/1.0\r\nConnection:keep-alive\r\n\r\n"},                           \
+		{                                                                                  \
+			method " / HTTP/1.1\r\nHost:a\r\nConnection:close\r\n\r\n",                \
+				method " / HTTP/1.1\r\nHost:a\r\n\r\n"                             \
+		}                                                                                  \
+	}
 	static const char *const requests[2][2][2] = {REQUESTS("GET"), REQUESTS("HEAD")};
 #undef REQUESTS
 	const char *request = requests[head->is_head][head->minor][head->keep_alive];
@@ -150,8 +159,8 @@ static ssize_t give_canonical(const struct head *head, char *out, size_t n)
 }
 
 /* A head is complete, or can never be: makes the exchange of it. */
-static ssize_t give_request(struct conn *c, const char *data, size_t n, const struct err *refusal, char *out,
-			    size_t max)
+static ssize_t give_request(struct conn *c, const char *data, size_t n, const struct err *refusal,
+			    char *out, size_t max)
 {
 	c->scanned = 0;
 	c->crlf_skipped = false;
@@ -172,7 +181,8 @@ static int check_incomplete(const struct conn *c, const char *data, size_t n, st
 	if (n < c->server->config.header_bytes)
 		return 0;
 	if (memchr(data, '\n', n) == NULL)
-		return err_set(err, ERR_URI_TOO_LONG, "the request line is longer than %zu bytes", n);
+		return err_set(err, ERR_URI_TOO_LONG, "the request line is longer than %zu bytes",
+			       n);
 	return err_set(err, ERR_HEADERS_TOO_LARGE, "the request's head is longer than %zu bytes",
 		       c->server->config.header_bytes);
 }
@@ -191,7 +201,8 @@ static ssize_t find_head(struct conn *c, const char *data, size_t n, size_t *ski
 	}
 	size_t end = head_end(data + *skip, n - *skip, &c->scanned);
 	if (end > c->server->config.header_bytes)
-		return err_set(err, ERR_HEADERS_TOO_LARGE, "the request's head is longer than %zu bytes",
+		return err_set(err, ERR_HEADERS_TOO_LARGE,
+			       "the request's head is longer than %zu bytes",
 			       c->server->config.header_bytes);
 	if (end > 0)
 		return (ssize_t)end;
@@ -249,7 +260,8 @@ static ssize_t gate_head(struct conn *c, char *out, size_t max)
 			break;
 		ssize_t got = socket_read(c->fd, scratch, sizeof(scratch));
 		if (got <= 0) {
-			if (c->stash.len > 0 && atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE)
+			if (c->stash.len > 0 &&
+			    atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE)
 				conn_set_phase(c, CONN_HEAD);
 			c->kernel_has_more = false;
 			return got;
@@ -331,7 +343,8 @@ static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 	conn_claim(c);
 	if (c->dead)
 		return 0;
-	if (c->x != NULL) /* it asks at every resume; the socket is not its business before the answer is out */
+	if (c->x !=
+	    NULL) /* it asks at every resume; the socket is not its business before the answer is out */
 		return exchange_has_more_input(c->x) ? ask_again() : nothing_yet();
 	if (c->skip != NULL) {
 		ssize_t skipped = gate_skip(c);

@@ -11,10 +11,10 @@ enum { VERSION_LEN = 8 /* HTTP/1.1 */ };
 
 /* What a character may be part of. Looked up for every byte of a head, so it is a table. */
 enum {
-	IN_TOKEN = 1,  /* RFC 9110 §5.6.2 */
-	IN_PATH = 2,   /* what a path may have, see target_is_clean() */
-	IN_QUERY = 4,  /* the same for a query */
-	IN_HOST = 8,   /* unreserved and sub-delims of RFC 3986; % is looked at apart */
+	IN_TOKEN = 1, /* RFC 9110 §5.6.2 */
+	IN_PATH = 2,  /* what a path may have, see target_is_clean() */
+	IN_QUERY = 4, /* the same for a query */
+	IN_HOST = 8,  /* unreserved and sub-delims of RFC 3986; % is looked at apart */
 	IN_DIGITS = 16,
 	IN_HEX = 32,
 };
@@ -203,7 +203,8 @@ static int check_target(const char *method, const char *target, size_t n, struct
 		return err_set(err, ERR_URI_TOO_LONG, "the request target is longer than %d bytes",
 			       (int)HEAD_TARGET_MAX);
 	if (!target_is_clean(target, n))
-		return err_set(err, ERR_INVALID, "the request target has a character that must be percent-encoded");
+		return err_set(err, ERR_INVALID,
+			       "the request target has a character that must be percent-encoded");
 	if (target[0] == '/')
 		return 0;
 	if (n == 1 && target[0] == '*' && strcmp(method, "OPTIONS") == 0)
@@ -211,7 +212,8 @@ static int check_target(const char *method, const char *target, size_t n, struct
 	size_t scheme = scheme_length(target);
 	size_t authority = scheme > 0 ? strcspn(target + scheme, "/?") : 0;
 	if (scheme == 0 || !host_is_valid(target + scheme, authority))
-		return err_set(err, ERR_INVALID, "the request target is neither a path nor an http URL");
+		return err_set(err, ERR_INVALID,
+			       "the request target is neither a path nor an http URL");
 	return 0;
 }
 
@@ -219,7 +221,8 @@ static int check_version(const char *version, size_t n, unsigned *minor, struct 
 {
 	if (n != VERSION_LEN || memcmp(version, "HTTP/", 5) != 0 || !is_digit(version[5]) ||
 	    version[6] != '.' || !is_digit(version[7]))
-		return err_set(err, ERR_INVALID, "the request line does not end in an HTTP version");
+		return err_set(err, ERR_INVALID,
+			       "the request line does not end in an HTTP version");
 	if (version[5] != '1' || version[7] > '1')
 		return err_set(err, ERR_VERSION, "only HTTP/1.1 and HTTP/1.0 are spoken here");
 	*minor = (unsigned)(version[7] - '0');
@@ -259,8 +262,8 @@ static int next_line(const char *data, size_t n, size_t *len, size_t *next, stru
 	return 0;
 }
 
-int head_split_field(const char *line, size_t n, size_t *name_len, const char **value, size_t *value_len,
-		     struct err *err)
+int head_split_field(const char *line, size_t n, size_t *name_len, const char **value,
+		     size_t *value_len, struct err *err)
 {
 	if (n > 0 && (line[0] == ' ' || line[0] == '\t'))
 		return err_set(err, ERR_INVALID, "a header field is folded over several lines");
@@ -274,7 +277,8 @@ int head_split_field(const char *line, size_t n, size_t *name_len, const char **
 		to--;
 	for (const char *c = from; c < to; c++) {
 		if (((unsigned char)*c < ' ' && *c != '\t') || *c == 0x7f)
-			return err_set(err, ERR_INVALID, "the value of header field %.*s has a control character",
+			return err_set(err, ERR_INVALID,
+				       "the value of header field %.*s has a control character",
 				       (int)(colon - line > 64 ? 64 : colon - line), line);
 	}
 	*name_len = (size_t)(colon - line);
@@ -295,7 +299,8 @@ const struct head_field *head_find(const struct head *head, const char *name, un
 }
 
 /* The one field of that name, NULL absent; -1 when there are several. */
-static int find_single(const struct head *head, const char *name, const struct head_field **out, struct err *err)
+static int find_single(const struct head *head, const char *name, const struct head_field **out,
+		       struct err *err)
 {
 	unsigned i = 0;
 	*out = head_find(head, name, &i);
@@ -342,13 +347,16 @@ static int check_framing(struct head *head, struct err *err)
 		return -1;
 	if (coding != NULL) {
 		if (length != NULL)
-			return err_set(err, ERR_INVALID, "the request has both Content-Length and Transfer-Encoding");
+			return err_set(err, ERR_INVALID,
+				       "the request has both Content-Length and Transfer-Encoding");
 		if (head->minor == 0)
 			return err_set(err, ERR_INVALID, "HTTP/1.0 knows no Transfer-Encoding");
 		if (strcasecmp(coding->value, "chunked") != 0) {
 			if (!head_is_token(coding->value, coding->value_len))
-				return err_set(err, ERR_INVALID, "Transfer-Encoding is malformed or a list");
-			return err_set(err, ERR_NOT_IMPLEMENTED, "the only transfer coding here is chunked");
+				return err_set(err, ERR_INVALID,
+					       "Transfer-Encoding is malformed or a list");
+			return err_set(err, ERR_NOT_IMPLEMENTED,
+				       "the only transfer coding here is chunked");
 		}
 		head->content_length = HEAD_CHUNKED;
 		return 0;
@@ -380,7 +388,8 @@ static int check_connection(struct head *head, struct err *err)
 	head->keep_alive = keep && !close;
 	for (unsigned i = 0; head_find(head, "Expect", &i) != NULL; i++) {
 		if (strcasecmp(head->fields[i].value, "100-continue") != 0)
-			return err_set(err, ERR_EXPECTATION, "the only expectation understood is 100-continue");
+			return err_set(err, ERR_EXPECTATION,
+				       "the only expectation understood is 100-continue");
 		/* RFC 9110 §10.1.1: HTTP/1.0 has no interim answers. */
 		head->expect_continue = head->minor > 0 && head->content_length != 0;
 	}
@@ -397,13 +406,15 @@ static int parse_fields(char *data, size_t n, struct head *head, struct err *err
 		if (len == 0)
 			return 0;
 		if (head->field_count == HEAD_FIELDS_MAX)
-			return err_set(err, ERR_HEADERS_TOO_LARGE, "the request has more than %d header fields",
+			return err_set(err, ERR_HEADERS_TOO_LARGE,
+				       "the request has more than %d header fields",
 				       (int)HEAD_FIELDS_MAX);
 		char *line = data + at;
 		if (head_split_field(line, len, &name_len, &value, &value_len, err) != 0)
 			return -1;
 		line[name_len] = '\0';
-		line[(size_t)(value - line) + value_len] = '\0'; /* at the latest where the CR stood */
+		line[(size_t)(value - line) + value_len] =
+			'\0'; /* at the latest where the CR stood */
 		head->fields[head->field_count++] = (struct head_field){
 			.name = line,
 			.value = value,
@@ -420,7 +431,8 @@ int head_parse(char *data, size_t n, struct head_field *fields, struct head *out
 	*out = (struct head){.method = "", .target = "", .fields = fields, .minor = 1};
 	struct request_line line;
 	size_t len, next;
-	if (next_line(data, n, &len, &next, err) != 0 || split_request_line(data, len, &line, err) != 0)
+	if (next_line(data, n, &len, &next, err) != 0 ||
+	    split_request_line(data, len, &line, err) != 0)
 		return -1;
 	char *target = data + line.method_len + 1;
 	data[line.method_len] = '\0';

@@ -14,13 +14,14 @@
 #include "depotd/base/err.h"
 
 enum {
-	HEAD_FIELDS_MAX = 100,       /* more fields are 431 */
-	HEAD_TARGET_MAX = 8 * 1024,  /* a longer request target is 414 */
-	HEAD_CHUNKED = -1,           /* content_length of a chunked body */
+	HEAD_FIELDS_MAX = 100,      /* more fields are 431 */
+	HEAD_TARGET_MAX = 8 * 1024, /* a longer request target is 414 */
+	HEAD_CHUNKED = -1,          /* content_length of a chunked body */
 };
 
 struct head_field {
-	const char *name, *value; /* NUL-terminated, in the bytes that were parsed; value without the blanks round it */
+	const char *name,
+		*value; /* NUL-terminated, in the bytes that were parsed; value without the blanks round it */
 	uint32_t name_len, value_len;
 };
 
@@ -63,7 +64,7 @@ const struct head_field *head_find(const struct head *head, const char *name, un
 /* RFC 9110 §5.6.2. */
 bool head_is_token(const char *text, size_t n);
 /* One header or trailer field line without its line end; -1 malformed. Splits only: *name_len, value and its length. */
-int head_split_field(const char *line, size_t n, size_t *name_len, const char **value, size_t *value_len,
-		     struct err *err);
+int head_split_field(const char *line, size_t n, size_t *name_len, const char **value,
+		     size_t *value_len, struct err *err);
 
 #endif

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "http_private.h"
+#include "conn_private.h"
 
 enum { BACKLOG = 4096, HOST_MAX = 256 };
 
@@ -25,8 +25,8 @@ static int listener_add(struct http_server *server, int fd, bool inherited, stru
 	union peer name;
 	socklen_t len = sizeof(name);
 	char host[INET6_ADDRSTRLEN] = "";
-	struct listener *grown =
-		realloc(server->listeners, (server->listener_count + 1) * sizeof(*server->listeners));
+	struct listener *grown = realloc(server->listeners,
+					 (server->listener_count + 1) * sizeof(*server->listeners));
 	if (grown == NULL) {
 		(void)close(fd);
 		return err_set(err, ERR_NO_MEMORY, "no memory for a listener");
@@ -41,10 +41,12 @@ static int listener_add(struct http_server *server, int fd, bool inherited, stru
 	}
 	if (name.any.sa_family == AF_INET6) {
 		(void)inet_ntop(AF_INET6, &name.v6.sin6_addr, host, sizeof(host));
-		(void)snprintf(l->address, sizeof(l->address), "[%s]:%u", host, ntohs(name.v6.sin6_port));
+		(void)snprintf(l->address, sizeof(l->address), "[%s]:%u", host,
+			       ntohs(name.v6.sin6_port));
 	} else if (name.any.sa_family == AF_INET) {
 		(void)inet_ntop(AF_INET, &name.v4.sin_addr, host, sizeof(host));
-		(void)snprintf(l->address, sizeof(l->address), "%s:%u", host, ntohs(name.v4.sin_port));
+		(void)snprintf(l->address, sizeof(l->address), "%s:%u", host,
+			       ntohs(name.v4.sin_port));
 	} else {
 		(void)snprintf(l->address, sizeof(l->address), "descriptor %d", fd);
 	}
@@ -52,13 +54,15 @@ static int listener_add(struct http_server *server, int fd, bool inherited, stru
 	return 0;
 }
 
-static int listen_on(struct http_server *server, const struct addrinfo *ai, const char *address, struct err *err)
+static int listen_on(struct http_server *server, const struct addrinfo *ai, const char *address,
+		     struct err *err)
 {
 	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set_errno(err, ERR_INTERNAL, "socket for %s", address);
 	/* NODELAY is inherited by accepted sockets: an answer's last bytes never wait for an acknowledgement. */
-	if (enable(fd, SOL_SOCKET, SO_REUSEADDR) != 0 || enable(fd, IPPROTO_TCP, TCP_NODELAY) != 0 ||
+	if (enable(fd, SOL_SOCKET, SO_REUSEADDR) != 0 ||
+	    enable(fd, IPPROTO_TCP, TCP_NODELAY) != 0 ||
 	    (ai->ai_family == AF_INET6 && enable(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0) ||
 	    bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
 		(void)err_set_errno(err, ERR_INTERNAL, "cannot listen on %s", address);
@@ -72,7 +76,8 @@ static int listen_on(struct http_server *server, const struct addrinfo *ai, cons
 static int split_address(const char *address, char host[HOST_MAX], const char **port)
 {
 	const char *colon = strrchr(address, ':');
-	if (colon == NULL || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1))
+	if (colon == NULL || colon[1] == '\0' ||
+	    strspn(colon + 1, "0123456789") != strlen(colon + 1))
 		return -1;
 	const char *from = address, *to = colon;
 	if (*from == '[' && to > from + 1 && to[-1] == ']') {
@@ -94,12 +99,16 @@ int http_server_listen(struct http_server *server, const char *address, struct e
 {
 	char host[HOST_MAX];
 	const char *port;
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				 .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+			*list;
 	if (split_address(address, host, &port) != 0)
-		return err_set(err, ERR_INVALID, "%s is not ADDRESS:PORT or [ADDRESS]:PORT", address);
+		return err_set(err, ERR_INVALID, "%s is not ADDRESS:PORT or [ADDRESS]:PORT",
+			       address);
 	int failed = getaddrinfo(host, port, &hints, &list);
 	if (failed != 0)
-		return err_set(err, ERR_INVALID, "cannot resolve %s: %s", address, gai_strerror(failed));
+		return err_set(err, ERR_INVALID, "cannot resolve %s: %s", address,
+			       gai_strerror(failed));
 	int result = 0;
 	for (const struct addrinfo *ai = list; ai != NULL && result == 0; ai = ai->ai_next)
 		result = listen_on(server, ai, address, err);
@@ -110,7 +119,8 @@ int http_server_listen(struct http_server *server, const char *address, struct e
 int http_server_listen_fd(struct http_server *server, int fd, struct err *err)
 {
 	int flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
 		return err_set_errno(err, ERR_INVALID, "inherited descriptor %d", fd);
 	(void)enable(fd, IPPROTO_TCP, TCP_NODELAY);
 	return listener_add(server, fd, true, err);

@@ -26,27 +26,27 @@
 enum { PADDING_MAX = 128 /* blanks behind a boundary */ };
 
 enum multipart_state {
-	MULTIPART_PREAMBLE, /* before the first delimiter: dropped */
+	MULTIPART_PREAMBLE,  /* before the first delimiter: dropped */
 	MULTIPART_DELIMITED, /* behind a delimiter: "--", or blanks and CRLF, decide what it was */
-	MULTIPART_HEADERS,  /* within a part's header block */
-	MULTIPART_DATA,     /* within a part's data */
-	MULTIPART_EPILOGUE, /* behind the last delimiter: dropped */
-	MULTIPART_FAILED,   /* `failure` says why */
+	MULTIPART_HEADERS,   /* within a part's header block */
+	MULTIPART_DATA,      /* within a part's data */
+	MULTIPART_EPILOGUE,  /* behind the last delimiter: dropped */
+	MULTIPART_FAILED,    /* `failure` says why */
 };
 
 struct multipart {
 	struct multipart_events events;
 	void *context;
 	enum multipart_state state;
-	bool in_part;           /* MULTIPART_DELIMITED ends a part's data, if it is a delimiter */
-	size_t matched;         /* so much of the delimiter stood at the end of what was fed */
-	size_t borrowed;        /* the first bytes of `matched` that are not data: an earlier line's end serves as CRLF */
-	size_t padding_len;     /* bytes behind the delimiter, in padding */
+	bool in_part;   /* MULTIPART_DELIMITED ends a part's data, if it is a delimiter */
+	size_t matched; /* so much of the delimiter stood at the end of what was fed */
+	size_t borrowed; /* the first bytes of `matched` that are not data: an earlier line's end serves as CRLF */
+	size_t padding_len; /* bytes behind the delimiter, in padding */
 	unsigned parts;
 	unsigned long long fed; /* bytes before the stretch in hand */
 	unsigned long long block_at;
 	size_t block_len;
-	char *block;            /* the header block; allocated with the first part */
+	char *block; /* the header block; allocated with the first part */
 	struct err failure;
 	char padding[PADDING_MAX + 2];
 	size_t delimiter_len;
@@ -116,7 +116,8 @@ static ssize_t step_data(struct multipart *m, const char *data, size_t n, struct
 {
 	size_t used = 0;
 	if (m->matched > 0) {
-		while (used < n && m->matched < m->delimiter_len && data[used] == m->delimiter[m->matched]) {
+		while (used < n && m->matched < m->delimiter_len &&
+		       data[used] == m->delimiter[m->matched]) {
 			used++;
 			m->matched++;
 		}
@@ -139,7 +140,8 @@ static ssize_t step_data(struct multipart *m, const char *data, size_t n, struct
 }
 
 /* The delimiter is one: the part before it is complete. */
-static int end_part(struct multipart *m, enum multipart_state next, unsigned long long at, struct err *err)
+static int end_part(struct multipart *m, enum multipart_state next, unsigned long long at,
+		    struct err *err)
 {
 	bool in_part = m->in_part;
 	m->in_part = false;
@@ -152,7 +154,8 @@ static int end_part(struct multipart *m, enum multipart_state next, unsigned lon
 	if (in_part && m->events.part_end(m->context, err) != 0)
 		return -1;
 	if (next == MULTIPART_HEADERS && ++m->parts > MULTIPART_PARTS_MAX)
-		return err_set(err, ERR_TOO_LARGE, "the form has more than %d parts", (int)MULTIPART_PARTS_MAX);
+		return err_set(err, ERR_TOO_LARGE, "the form has more than %d parts",
+			       (int)MULTIPART_PARTS_MAX);
 	return 0;
 }
 
@@ -179,7 +182,8 @@ static ssize_t step_delimited(struct multipart *m, char c, unsigned long long at
 	if (last == '\r' && c == '\n')
 		return end_part(m, MULTIPART_HEADERS, at + 1, err) == 0 ? 1 : -1;
 	bool fits = m->padding_len < PADDING_MAX;
-	if (last != '-' && last != '\r' && fits && (c == '\r' || blank || (c == '-' && m->padding_len == 0))) {
+	if (last != '-' && last != '\r' && fits &&
+	    (c == '\r' || blank || (c == '-' && m->padding_len == 0))) {
 		m->padding[m->padding_len++] = c;
 		return 1;
 	}
@@ -205,19 +209,23 @@ static ssize_t step_headers(struct multipart *m, const char *data, size_t n, str
 		return err_set(err, ERR_NO_MEMORY, "no memory for a part's headers");
 	for (size_t i = 0; i < n; i++) {
 		if (m->block_len == MULTIPART_HEADERS_MAX)
-			return err_set(err, ERR_INVALID, "the headers of the part at byte %llu are longer than %d bytes",
-				       m->block_at, (int)MULTIPART_HEADERS_MAX);
+			return err_set(
+				err, ERR_INVALID,
+				"the headers of the part at byte %llu are longer than %d bytes",
+				m->block_at, (int)MULTIPART_HEADERS_MAX);
 		m->block[m->block_len++] = data[i];
 		if (data[i] != '\n')
 			continue;
-		bool empty = m->block_len == 2 || (m->block_len >= 4 && m->block[m->block_len - 3] == '\n');
+		bool empty = m->block_len == 2 ||
+			     (m->block_len >= 4 && m->block[m->block_len - 3] == '\n');
 		if (empty && m->block[m->block_len - 2] == '\r')
 			return begin_part(m, err) == 0 ? (ssize_t)i + 1 : -1;
 	}
 	return (ssize_t)n;
 }
 
-static ssize_t step(struct multipart *m, const char *data, size_t n, unsigned long long at, struct err *err)
+static ssize_t step(struct multipart *m, const char *data, size_t n, unsigned long long at,
+		    struct err *err)
 {
 	switch (m->state) {
 	case MULTIPART_PREAMBLE:
@@ -264,6 +272,7 @@ int multipart_finish(struct multipart *m, struct err *err)
 	if (m->state == MULTIPART_FAILED)
 		*err = m->failure;
 	else
-		(void)err_set(err, ERR_INVALID, "the form ends after %llu bytes without its last boundary", m->fed);
+		(void)err_set(err, ERR_INVALID,
+			      "the form ends after %llu bytes without its last boundary", m->fed);
 	return fail(m, err);
 }

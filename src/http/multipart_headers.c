@@ -168,7 +168,8 @@ static int refuse(struct err *err, unsigned long long at, const char *what)
 }
 
 /* Each parameter counts once; filename* goes before filename, wherever it stands (RFC 6266 §4.3). */
-static int parse_disposition(char *value, unsigned long long at, struct multipart_part *part, struct err *err)
+static int parse_disposition(char *value, unsigned long long at, struct multipart_part *part,
+			     struct err *err)
 {
 	size_t type = strcspn(value, "; \t");
 	char *next = value + type;
@@ -215,7 +216,8 @@ static int check_encoding(const char *value, unsigned long long at, struct err *
 	return refuse(err, at, "has a Content-Transfer-Encoding, which forms do not have");
 }
 
-static int take_field(char *line, size_t n, unsigned long long at, struct multipart_part *part, struct err *err)
+static int take_field(char *line, size_t n, unsigned long long at, struct multipart_part *part,
+		      struct err *err)
 {
 	size_t name_len, value_len;
 	const char *found;
@@ -253,7 +255,8 @@ static char *join_folded(char *block, const char *end)
 	}
 }
 
-int multipart_headers_parse(char *block, size_t n, unsigned long long at, struct multipart_part *part, struct err *err)
+int multipart_headers_parse(char *block, size_t n, unsigned long long at,
+			    struct multipart_part *part, struct err *err)
 {
 	char *end = block + n;
 	*part = (struct multipart_part){0};
@@ -282,7 +285,8 @@ static bool boundary_is_valid(const char *text, size_t n)
 	return true;
 }
 
-int multipart_boundary(const char *content_type, char out[MULTIPART_BOUNDARY_MAX + 1], struct err *err)
+int multipart_boundary(const char *content_type, char out[MULTIPART_BOUNDARY_MAX + 1],
+		       struct err *err)
 {
 	static const char type[] = "multipart/form-data";
 	enum { TYPE_LEN = sizeof(type) - 1, COPY_MAX = 1024 };

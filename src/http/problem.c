@@ -3,11 +3,12 @@
 
 #include "depotd/base/json.h"
 #include "depotd/base/log.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum { PROBLEM_MAX = 64 * 1024, RETRY_AFTER_S = 2 };
 
-static void render_json(struct exchange *x, int status, const char *title, const char *detail, struct buf *out)
+static void render_json(struct exchange *x, int status, const char *title, const char *detail,
+			struct buf *out)
 {
 	struct json_writer w;
 	json_writer_init(&w, out);
@@ -28,9 +29,18 @@ static void render_json(struct exchange *x, int status, const char *title, const
 /* Fields that describe a body that is not sent now; Allow, Retry-After, WWW-Authenticate and their like stay. */
 static bool describes_body(const char *name)
 {
-	static const char *const names[] = {"ETag", "Last-Modified", "Accept-Ranges", "Cache-Control", "Repr-Digest",
-					    "Content-Digest", "Content-Type", "Content-Range", "Content-Disposition",
-					    "Content-Language", "Content-Encoding", "Content-Security-Policy",
+	static const char *const names[] = {"ETag",
+					    "Last-Modified",
+					    "Accept-Ranges",
+					    "Cache-Control",
+					    "Repr-Digest",
+					    "Content-Digest",
+					    "Content-Type",
+					    "Content-Range",
+					    "Content-Disposition",
+					    "Content-Language",
+					    "Content-Encoding",
+					    "Content-Security-Policy",
 					    "Location"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcasecmp(name, names[i]) == 0)
@@ -44,7 +54,8 @@ static void keep_fields(struct reply *r, int status)
 {
 	struct reply_field **at = &r->first;
 	while (*at != NULL) {
-		bool keep = !describes_body((*at)->name) || (status == 416 && strcasecmp((*at)->name, "Content-Range") == 0);
+		bool keep = !describes_body((*at)->name) ||
+			    (status == 416 && strcasecmp((*at)->name, "Content-Range") == 0);
 		if (keep)
 			at = &(*at)->next;
 		else
@@ -66,10 +77,12 @@ static bool has_field(const struct reply *r, const char *name)
 static const char *detail_for_client(const struct err *err, int status)
 {
 	if (err->kind == ERR_UNAVAILABLE)
-		return "a part of the server that this request needs does not answer; try again later";
+		return "a part of the server that this request needs does not answer; try again "
+		       "later";
 	if (err->kind == ERR_UNKNOWN_OUTCOME)
 		return "whether the change was made is not known yet; look before trying again";
-	return status == 500 ? "the server failed; its log says more under this request's id" : err->message;
+	return status == 500 ? "the server failed; its log says more under this request's id"
+			     : err->message;
 }
 
 void reply_error(struct exchange *x, const struct err *err)
@@ -79,8 +92,8 @@ void reply_error(struct exchange *x, const struct err *err)
 	const char *detail = detail_for_client(err, status);
 	struct buf body;
 	if (status >= 500 && err->kind != ERR_NOT_IMPLEMENTED && err->kind != ERR_VERSION)
-		log_event(status == 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, x->request_id, "%s %s: %s",
-			  x->head.method, x->head.target, err->message);
+		log_event(status == 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, x->request_id,
+			  "%s %s: %s", x->head.method, x->head.target, err->message);
 	keep_fields(&x->reply, status);
 	reply_status(x, status);
 	if (status == 503 && !has_field(&x->reply, "Retry-After"))

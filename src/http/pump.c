@@ -18,20 +18,20 @@
 #include <unistd.h>
 
 #include "depotd/base/clock.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum {
 	EVENTS = 64,
 	TICK_MIN_MS = 20,
 	TICK_MAX_MS = 500,
-	LINGER_MAX = 256,              /* at once; past that a close is a close */
-	LINGER_MS = 30 * 1000,         /* in all */
-	LINGER_SILENCE_MS = 5 * 1000,  /* without a byte */
+	LINGER_MAX = 256,             /* at once; past that a close is a close */
+	LINGER_MS = 30 * 1000,        /* in all */
+	LINGER_SILENCE_MS = 5 * 1000, /* without a byte */
 	LINGER_READ = 1024 * 1024,
 	DROP_BYTES = 64 * 1024,
-	CROWD = 1000,                  /* with more connections than this memory is looked after more often: */
+	CROWD = 1000, /* with more connections than this memory is looked after more often: */
 	CROWD_TICK_MS = 100,
-	SPARE_MS = 200,                /* a connection that idles so long gives its pages back */
+	SPARE_MS = 200, /* a connection that idles so long gives its pages back */
 };
 
 struct lingerer {
@@ -50,7 +50,7 @@ struct pump {
 	_Atomic int64_t last_ms;
 	_Atomic bool stopping;
 	_Atomic bool poked;
-	pthread_mutex_t lock;    /* guards lingering and its count */
+	pthread_mutex_t lock; /* guards lingering and its count */
 	struct lingerer *lingering;
 	unsigned linger_count;
 };
@@ -76,13 +76,15 @@ int64_t pump_tick(const struct pump *p)
 
 void pump_arm(struct exchange *x)
 {
-	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = &x->pump};
+	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
+				    .data.ptr = &x->pump};
 	int op = x->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 	uint64_t wanted = framing_at_least(&x->framing);
 	uint64_t held = x->conn->stash.len; /* of a small body: the rest is all that can come */
 	(void)conn_set_lowat(x->conn, wanted > held ? wanted - held : 1);
 	x->in_epoll = true;
-	atomic_store(&x->armed, true); /* hands x over: everything before this is seen by the pump */
+	atomic_store(&x->armed,
+		     true); /* hands x over: everything before this is seen by the pump */
 	if (epoll_ctl(x->server->pump->epoll_fd, op, x->conn->fd, &event) != 0)
 		exchange_cancel(x); /* out of memory or of watches */
 }
@@ -106,7 +108,9 @@ void pump_linger(struct pump *p, int fd)
 	struct lingerer *l = room ? calloc(1, sizeof(*l)) : NULL;
 	if (l == NULL)
 		goto full;
-	*l = (struct lingerer){.pump.kind = PUMP_LINGER, .end_ms = now + LINGER_MS, .silent_ms = now + LINGER_SILENCE_MS};
+	*l = (struct lingerer){.pump.kind = PUMP_LINGER,
+			       .end_ms = now + LINGER_MS,
+			       .silent_ms = now + LINGER_SILENCE_MS};
 	l->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = &l->pump};
 	if (l->fd < 0)
@@ -225,7 +229,8 @@ static bool is_overdue(struct conn *c, int64_t now)
 	case CONN_IDLE:
 		if (atomic_load_explicit(&server->draining, memory_order_relaxed))
 			return true;
-		return now - since >= (c->served ? config->idle_timeout_ms : config->header_timeout_ms);
+		return now - since >=
+		       (c->served ? config->idle_timeout_ms : config->header_timeout_ms);
 	case CONN_HEAD:
 		return now - since >= config->header_timeout_ms;
 	case CONN_BODY:
@@ -290,7 +295,8 @@ static void *pump_run(void *context)
 	while (!atomic_load(&p->stopping)) {
 		int64_t now = clock_monotonic_ms();
 		atomic_store(&p->last_ms, now);
-		int n = epoll_wait(p->epoll_fd, events, EVENTS, next_check > now ? (int)(next_check - now) : 0);
+		int n = epoll_wait(p->epoll_fd, events, EVENTS,
+				   next_check > now ? (int)(next_check - now) : 0);
 		for (int i = 0; i < n; i++)
 			dispatch(p, events[i].data.ptr);
 		now = clock_monotonic_ms();
@@ -298,7 +304,8 @@ static void *pump_run(void *context)
 			continue;
 		check_deadlines(p, now);
 		bool crowd = atomic_load(&p->server->conn_count) > CROWD;
-		next_check = now + (crowd && p->tick_ms > CROWD_TICK_MS ? CROWD_TICK_MS : p->tick_ms);
+		next_check =
+			now + (crowd && p->tick_ms > CROWD_TICK_MS ? CROWD_TICK_MS : p->tick_ms);
 	}
 	return NULL;
 }
@@ -309,9 +316,12 @@ int pump_new(struct http_server *server, struct pump **out, struct err *err)
 	struct pump *p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return err_set(err, ERR_NO_MEMORY, "no memory for the pump");
-	int64_t shortest = config->header_timeout_ms < config->idle_timeout_ms ? config->header_timeout_ms
-									       : config->idle_timeout_ms;
-	p->tick_ms = shortest / 4 < TICK_MIN_MS ? TICK_MIN_MS : shortest / 4 > TICK_MAX_MS ? TICK_MAX_MS : shortest / 4;
+	int64_t shortest = config->header_timeout_ms < config->idle_timeout_ms
+				   ? config->header_timeout_ms
+				   : config->idle_timeout_ms;
+	p->tick_ms = shortest / 4 < TICK_MIN_MS   ? TICK_MIN_MS
+		     : shortest / 4 > TICK_MAX_MS ? TICK_MAX_MS
+						  : shortest / 4;
 	p->server = server;
 	p->wake.kind = PUMP_WAKE;
 	pthread_mutex_init(&p->lock, NULL);

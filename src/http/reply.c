@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "http_private.h"
+#include "exchange_private.h"
 
 void reply_init(struct exchange *x)
 {
@@ -43,7 +43,8 @@ void reply_release(struct exchange *x)
 /* Whether what reply_release() does may block: a file's or stream's release must run on a worker. */
 bool reply_release_blocks(const struct exchange *x)
 {
-	return x->reply.release != NULL && (x->reply.kind == REPLY_FILE || x->reply.kind == REPLY_STREAM);
+	return x->reply.release != NULL &&
+	       (x->reply.kind == REPLY_FILE || x->reply.kind == REPLY_STREAM);
 }
 
 bool reply_is_set(const struct exchange *x)
@@ -127,7 +128,8 @@ void reply_buf(struct exchange *x, struct buf *body)
 	x->reply.length = (int64_t)n;
 }
 
-void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context), void *context)
+void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context),
+		  void *context)
 {
 	reply_drop_body(x);
 	x->reply.kind = REPLY_MEMORY;
@@ -137,7 +139,8 @@ void reply_memory(struct exchange *x, const void *data, size_t n, void (*release
 	x->reply.context = context;
 }
 
-void reply_file(struct exchange *x, int fd, int64_t offset, int64_t n, void (*release)(void *context), void *context)
+void reply_file(struct exchange *x, int fd, int64_t offset, int64_t n,
+		void (*release)(void *context), void *context)
 {
 	reply_drop_body(x);
 	x->reply.kind = REPLY_FILE;
@@ -185,8 +188,8 @@ static struct MHD_Response *of_file(const struct reply *r)
 	int fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return NULL;
-	struct MHD_Response *response =
-		MHD_create_response_from_fd_at_offset64((uint64_t)r->length, fd, (uint64_t)r->offset);
+	struct MHD_Response *response = MHD_create_response_from_fd_at_offset64(
+		(uint64_t)r->length, fd, (uint64_t)r->offset);
 	if (response == NULL)
 		(void)close(fd);
 	return response;
@@ -206,8 +209,8 @@ static struct MHD_Response *make_response(struct exchange *x)
 		return r->stream != NULL ? stream_response(r->stream) : NULL;
 	default:
 		/* The cast takes a const off that libmicrohttpd's old prototype lacks; it only reads. */
-		return MHD_create_response_from_buffer((size_t)r->length, (void *)(uintptr_t)r->data,
-						       MHD_RESPMEM_PERSISTENT);
+		return MHD_create_response_from_buffer(
+			(size_t)r->length, (void *)(uintptr_t)r->data, MHD_RESPMEM_PERSISTENT);
 	}
 }
 
@@ -246,7 +249,8 @@ int reply_build(struct exchange *x)
 	struct err err;
 	if (try_build(x) == 0)
 		return 0;
-	(void)err_set(&err, ERR_INTERNAL, "the answer to %s %s could not be built", x->head.method, x->head.target);
+	(void)err_set(&err, ERR_INTERNAL, "the answer to %s %s could not be built", x->head.method,
+		      x->head.target);
 	x->reply.broken = false;
 	x->reply.first = NULL;
 	x->reply.last = &x->reply.first;

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "http_private.h"
+#include "exchange_private.h"
 
 void *exchange_context(const struct exchange *x)
 {

@@ -9,7 +9,8 @@
 
 enum { SEGMENTS_MAX = 8 };
 
-static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"};
+static const char *const methods[] = {"GET",   "HEAD",   "POST",    "PUT",
+				      "PATCH", "DELETE", "OPTIONS", "TRACE"};
 enum { METHOD_GET, METHOD_HEAD, METHOD_COUNT = sizeof(methods) / sizeof(methods[0]) };
 
 struct segment {
@@ -67,7 +68,8 @@ static int compile(const struct http_route *route, struct compiled *out, struct 
 	out->route = route;
 	out->method = router_method_index(route->method);
 	if (out->method == METHOD_COUNT || split(route->pattern, out->segments, &out->count) != 0)
-		return err_set(err, ERR_INTERNAL, "route %s %s is malformed", route->method, route->pattern);
+		return err_set(err, ERR_INTERNAL, "route %s %s is malformed", route->method,
+			       route->pattern);
 	for (unsigned i = 0; i < out->count; i++) {
 		struct segment *s = &out->segments[i];
 		s->parameter = s->len > 2 && s->text[0] == '{' && s->text[s->len - 1] == '}';
@@ -145,13 +147,15 @@ static void render_allow(unsigned set, char out[ROUTER_ALLOW_MAX])
 	for (unsigned i = 0; i < METHOD_COUNT; i++) {
 		if ((set & 1U << i) == 0)
 			continue;
-		int n = snprintf(out + at, ROUTER_ALLOW_MAX - at, "%s%s", at > 0 ? ", " : "", methods[i]);
+		int n = snprintf(out + at, ROUTER_ALLOW_MAX - at, "%s%s", at > 0 ? ", " : "",
+				 methods[i]);
 		at += (size_t)n;
 	}
 }
 
 /* Segments decoded where that matters: /%66iles is /files (RFC 3986 §6.2.2.2). An encoded slash stays encoded. */
-static int split_path(const char *path, struct arena *arena, struct segment *segments, unsigned *count)
+static int split_path(const char *path, struct arena *arena, struct segment *segments,
+		      unsigned *count)
 {
 	if (split(path, segments, count) != 0)
 		return -1;
@@ -169,8 +173,8 @@ static int split_path(const char *path, struct arena *arena, struct segment *seg
 	return 0;
 }
 
-int router_match(const struct router *router, const char *method, const char *path, struct arena *arena,
-		 struct router_match *out, struct err *err)
+int router_match(const struct router *router, const char *method, const char *path,
+		 struct arena *arena, struct router_match *out, struct err *err)
 {
 	struct segment segments[SEGMENTS_MAX];
 	unsigned count, wanted = router_method_index(method), set = 0;
@@ -179,7 +183,8 @@ int router_match(const struct router *router, const char *method, const char *pa
 	out->handler = NULL;
 	out->param_count = 0;
 	if (wanted == METHOD_COUNT)
-		return err_set(err, ERR_NOT_IMPLEMENTED, "the method %.32s is not known here", method);
+		return err_set(err, ERR_NOT_IMPLEMENTED, "the method %.32s is not known here",
+			       method);
 	if (split_path(path, arena, segments, &count) != 0)
 		return 0;
 	for (size_t i = 0; i < router->count; i++) {
@@ -190,7 +195,8 @@ int router_match(const struct router *router, const char *method, const char *pa
 		set |= 1U << c->method;
 		if (c->method == METHOD_GET)
 			set |= 1U << METHOD_HEAD;
-		bool serves = c->method == wanted || (wanted == METHOD_HEAD && c->method == METHOD_GET);
+		bool serves =
+			c->method == wanted || (wanted == METHOD_HEAD && c->method == METHOD_GET);
 		/* A HEAD row of its own goes before GET's. */
 		if (serves && (s > best_score || (s == best_score && c->method == wanted))) {
 			best = c;

@@ -13,12 +13,12 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/log.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum {
 	EVENT_THREADS_MAX = 4,
 	EVENT_STACK = 256 * 1024,
-	CONNECTIONS_SLACK = 256,      /* so many past the limit are told 503; more are closed unheard */
+	CONNECTIONS_SLACK = 256, /* so many past the limit are told 503; more are closed unheard */
 };
 
 /* Says since when an event thread is inside one of our callbacks. */
@@ -30,7 +30,8 @@ struct event_thread {
 
 static struct event_thread *event_thread_self(struct http_server *server)
 {
-	static _Thread_local struct event_thread *self; /* a thread of libmicrohttpd's has one server all its life */
+	static _Thread_local struct event_thread
+		*self; /* a thread of libmicrohttpd's has one server all its life */
 	if (self == NULL || self->server != server) {
 		self = calloc(1, sizeof(*self));
 		if (self == NULL)
@@ -44,20 +45,24 @@ static struct event_thread *event_thread_self(struct http_server *server)
 	return self;
 }
 
-static mhd_result on_request(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
-			     const char *version, const char *data, size_t *n, void **exchange)
+static mhd_result on_request(void *context, struct MHD_Connection *mhd, const char *url,
+			     const char *method, const char *version, const char *data, size_t *n,
+			     void **exchange)
 {
 	struct http_server *server = context;
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct conn *c = info != NULL ? info->socket_context : NULL;
 	(void)url, (void)method, (void)version, (void)data, (void)n;
 	if (c == NULL || c->x == NULL) {
-		log_event(LOG_LEVEL_ERROR, NULL, "libmicrohttpd does not read through the gate: request refused");
+		log_event(LOG_LEVEL_ERROR, NULL,
+			  "libmicrohttpd does not read through the gate: request refused");
 		return MHD_NO;
 	}
 	struct event_thread *self = event_thread_self(server);
 	if (self != NULL)
-		atomic_store_explicit(&self->busy_since_ms, clock_monotonic_ms(), memory_order_relaxed);
+		atomic_store_explicit(&self->busy_since_ms, clock_monotonic_ms(),
+				      memory_order_relaxed);
 	*exchange = c->x;
 	mhd_result result = exchange_step(c->x);
 	if (self != NULL)
@@ -100,14 +105,15 @@ static mhd_result on_accept(void *context, const struct sockaddr *address, sockl
 {
 	struct http_server *server = context;
 	(void)address, (void)len;
-	if (atomic_load(&server->conn_count) < (size_t)server->config.max_connections + CONNECTIONS_SLACK)
+	if (atomic_load(&server->conn_count) <
+	    (size_t)server->config.max_connections + CONNECTIONS_SLACK)
 		return MHD_YES;
 	account_refusal(server, REFUSED_CONNECTIONS);
 	return MHD_NO;
 }
 
-int http_server_new(const struct http_config *config, const struct http_route *routes, void *context,
-		    struct http_server **out, struct err *err)
+int http_server_new(const struct http_config *config, const struct http_route *routes,
+		    void *context, struct http_server **out, struct err *err)
 {
 	struct http_server *server = calloc(1, sizeof(*server));
 	if (server == NULL)
@@ -124,8 +130,9 @@ int http_server_new(const struct http_config *config, const struct http_route *r
 	server->account = account_new(server);
 	if (server->account == NULL)
 		(void)err_set(err, ERR_NO_MEMORY, "no memory for the HTTP server");
-	if (server->account == NULL || gate_init(err) != 0 || router_new(routes, &server->router, err) != 0 ||
-	    addresses_init(server, err) != 0 || buffers_new(config->buffer_bytes, &server->buffers, err) != 0 ||
+	if (server->account == NULL || gate_init(err) != 0 ||
+	    router_new(routes, &server->router, err) != 0 || addresses_init(server, err) != 0 ||
+	    buffers_new(config->buffer_bytes, &server->buffers, err) != 0 ||
 	    pump_new(server, &server->pump, err) != 0) {
 		http_server_free(&server);
 		return -1;
@@ -139,7 +146,9 @@ static unsigned event_threads(const struct http_config *config)
 	if (config->event_threads > 0)
 		return config->event_threads;
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	return processors < 1 ? 1 : processors > EVENT_THREADS_MAX ? EVENT_THREADS_MAX : (unsigned)processors;
+	return processors < 1                   ? 1
+	       : processors > EVENT_THREADS_MAX ? EVENT_THREADS_MAX
+						: (unsigned)processors;
 }
 
 static int listener_start(struct http_server *server, struct listener *l, struct err *err)
@@ -153,15 +162,17 @@ static int listener_start(struct http_server *server, struct listener *l, struct
 	};
 	if (threads == 1)
 		more[0] = more[1];
-	l->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, server,
-				     on_request, server, MHD_OPTION_LISTEN_SOCKET, l->fd,
-				     MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-				     MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_CONNECTION_LIMIT,
-				     limit, MHD_OPTION_CONNECTION_TIMEOUT, 0U, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-				     (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, (size_t)EVENT_STACK,
-				     MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+	l->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, server,
+		on_request, server, MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+		MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT, 0U,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_MEMORY,
+		MHD_OPTION_THREAD_STACK_SIZE, (size_t)EVENT_STACK, MHD_OPTION_ARRAY, more,
+		MHD_OPTION_END);
 	if (l->daemon == NULL)
-		return err_set_errno(err, ERR_INTERNAL, "libmicrohttpd cannot serve %s", l->address);
+		return err_set_errno(err, ERR_INTERNAL, "libmicrohttpd cannot serve %s",
+				     l->address);
 	l->fd = -1;
 	return 0;
 }
@@ -228,7 +239,9 @@ static bool wait_for_zero(struct http_server *server, _Atomic int64_t *count, in
 	bool zero;
 	pthread_mutex_lock(&server->lock);
 	while (!(zero = atomic_load(count) == 0) && clock_monotonic_ms() < deadline_ms) {
-		int64_t until = clock_monotonic_ms() + 1000 < deadline_ms ? clock_monotonic_ms() + 1000 : deadline_ms;
+		int64_t until = clock_monotonic_ms() + 1000 < deadline_ms
+					? clock_monotonic_ms() + 1000
+					: deadline_ms;
 		struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
 		(void)pthread_cond_timedwait(&server->quiet, &server->lock, &at);
 	}

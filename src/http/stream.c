@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "depotd/base/log.h"
-#include "http_private.h"
+#include "exchange_private.h"
 
 enum { BLOCKS = 2, SEND_BLOCK = 32 * 1024 };
 
@@ -88,8 +88,8 @@ static bool fill_one(struct stream *s, struct block *block, int64_t left)
 	size_t got = 0, max = left < HTTP_STREAM_BLOCK ? (size_t)left : HTTP_STREAM_BLOCK;
 	int result = s->x->reply.read(s->x->reply.context, block->data, max, &got, &err);
 	if (result != 0)
-		log_event(LOG_LEVEL_ERROR, s->x->request_id, "%s %s: the answer broke off: %s", s->x->head.method,
-			  s->x->head.target, err.message);
+		log_event(LOG_LEVEL_ERROR, s->x->request_id, "%s %s: the answer broke off: %s",
+			  s->x->head.method, s->x->head.target, err.message);
 	block->off = 0;
 	block->len = got;
 	return result == 0 && got > 0;
@@ -162,7 +162,8 @@ static ssize_t stream_read(void *context, uint64_t at, char *data, size_t max)
 
 struct MHD_Response *stream_response(struct stream *s)
 {
-	return MHD_create_response_from_callback((uint64_t)s->x->reply.length, SEND_BLOCK, stream_read, s, NULL);
+	return MHD_create_response_from_callback((uint64_t)s->x->reply.length, SEND_BLOCK,
+						 stream_read, s, NULL);
 }
 
 bool stream_end(struct stream *s)

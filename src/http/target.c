@@ -44,7 +44,8 @@ int target_decode(const char *text, size_t n, bool plus, char *out, size_t *len)
 	return 1;
 }
 
-static int decode_piece(const char *text, size_t n, struct arena *arena, const char **out, struct err *err)
+static int decode_piece(const char *text, size_t n, struct arena *arena, const char **out,
+			struct err *err)
 {
 	char *copy = arena_alloc(arena, n + 1);
 	size_t len;
@@ -56,8 +57,8 @@ static int decode_piece(const char *text, size_t n, struct arena *arena, const c
 	return 0;
 }
 
-static int parse_parameter(const char *text, size_t n, struct arena *arena, struct target_parameter *out,
-			   struct err *err)
+static int parse_parameter(const char *text, size_t n, struct arena *arena,
+			   struct target_parameter *out, struct err *err)
 {
 	const char *equals = memchr(text, '=', n);
 	size_t key = equals != NULL ? (size_t)(equals - text) : n;
@@ -67,7 +68,8 @@ static int parse_parameter(const char *text, size_t n, struct arena *arena, stru
 	if (equals == NULL || decode_piece(equals + 1, n - key - 1, arena, &out->value, err) == 0)
 		return 0;
 	if (err->kind == ERR_INVALID)
-		(void)err_set(err, ERR_INVALID, "the query parameter %.64s is not percent-encoded UTF-8", out->key);
+		(void)err_set(err, ERR_INVALID,
+			      "the query parameter %.64s is not percent-encoded UTF-8", out->key);
 	return -1;
 }
 
@@ -86,7 +88,8 @@ static int parse_query(const char *query, struct arena *arena, struct target *ou
 		return err_set(err, ERR_NO_MEMORY, "the query is too long to take apart");
 	for (;;) {
 		size_t n = strcspn(query, "&");
-		if (n > 0 && parse_parameter(query, n, arena, &out->parameters[out->count++], err) != 0)
+		if (n > 0 &&
+		    parse_parameter(query, n, arena, &out->parameters[out->count++], err) != 0)
 			return -1;
 		if (query[n] == '\0')
 			return 0;
@@ -130,7 +133,8 @@ static int quality(const char *parameters, size_t n)
 		if (parameters[at + 2] != '0' || at + 3 >= n || parameters[at + 3] != '.')
 			return value == 0 && parameters[at + 2] != '0' ? 1000 : value;
 		int scale = 100;
-		for (at += 4; at < n && parameters[at] >= '0' && parameters[at] <= '9'; at++, scale /= 10)
+		for (at += 4; at < n && parameters[at] >= '0' && parameters[at] <= '9';
+		     at++, scale /= 10)
 			value += (parameters[at] - '0') * scale;
 		return value;
 	}

@@ -39,7 +39,8 @@ static int on_end(void *context, struct err *err)
 	return 0;
 }
 
-static int read_form(const char *type, const uint8_t *body, size_t n, size_t first, size_t then, struct buf *said)
+static int read_form(const char *type, const uint8_t *body, size_t n, size_t first, size_t then,
+		     struct buf *said)
 {
 	static const struct multipart_events events = {on_begin, on_data, on_end};
 	struct multipart *m = NULL;

@@ -10,9 +10,12 @@
 
 static const struct http_handler handler;
 static const struct http_route routes[] = {
-	{"GET", "/", &handler},          {"GET", "/files", &handler},
-	{"POST", "/files", &handler},    {"PUT", "/files/{name}", &handler},
-	{"GET", "/files/{id}", &handler}, {"PATCH", "/files/{id}/metadata", &handler},
+	{"GET", "/", &handler},
+	{"GET", "/files", &handler},
+	{"POST", "/files", &handler},
+	{"PUT", "/files/{name}", &handler},
+	{"GET", "/files/{id}", &handler},
+	{"PATCH", "/files/{id}/metadata", &handler},
 	{NULL, NULL, NULL},
 };
 
@@ -59,7 +62,8 @@ static void check_target(const struct head *head)
 }
 
 /* Undoes the framing in pieces: how much was consumed. A checksum stands for the body. */
-static size_t unframe(int64_t length, const uint8_t *data, size_t n, size_t step, enum framing_state *state, uint32_t *sum)
+static size_t unframe(int64_t length, const uint8_t *data, size_t n, size_t step,
+		      enum framing_state *state, uint32_t *sum)
 {
 	struct framing f;
 	struct err err;

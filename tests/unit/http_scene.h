@@ -32,9 +32,9 @@ struct scene {
 	pthread_mutex_t lock; /* guards everything below */
 	pthread_cond_t changed;
 	int began, released, finished, bodies;
-	bool gate_open;             /* GET /block waits for it */
-	struct exchange *deferred;  /* GET /defer left it here */
-	int fd;                     /* GET /file */
+	bool gate_open;            /* GET /block waits for it */
+	struct exchange *deferred; /* GET /defer left it here */
+	int fd;                    /* GET /file */
 };
 
 static struct scene scene;
@@ -191,7 +191,8 @@ static void finish_stream(struct exchange *x)
 {
 	int64_t n = atoll(exchange_param(x, 0));
 	struct pattern *p = calloc(1, sizeof(*p));
-	reply_stream(x, n, exchange_query_get(x, "broken") ? read_broken : read_pattern, release_pattern, p);
+	reply_stream(x, n, exchange_query_get(x, "broken") ? read_broken : read_pattern,
+		     release_pattern, p);
 }
 
 static void release_file(void *context)
@@ -202,7 +203,8 @@ static void release_file(void *context)
 
 static void finish_file(struct exchange *x)
 {
-	reply_file(x, scene.fd, atoll(exchange_param(x, 0)), atoll(exchange_param(x, 1)), release_file, NULL);
+	reply_file(x, scene.fd, atoll(exchange_param(x, 0)), atoll(exchange_param(x, 1)),
+		   release_file, NULL);
 }
 
 static enum http_verdict check_bad_header(struct exchange *x)
@@ -218,7 +220,8 @@ static enum http_verdict check_describe(struct exchange *x)
 	struct buf text;
 	const char *key, *value, *header = exchange_header(x, "X-Thing");
 	buf_init(&text, 65536);
-	buf_printf(&text, "%s|%s|%s", exchange_method(x), exchange_target(x), header != NULL ? header : "-");
+	buf_printf(&text, "%s|%s|%s", exchange_method(x), exchange_target(x),
+		   header != NULL ? header : "-");
 	for (size_t i = 0; i < exchange_query_count(x); i++) {
 		exchange_query(x, i, &key, &value);
 		buf_printf(&text, "|%s=%s", key, value);
@@ -230,10 +233,13 @@ static enum http_verdict check_describe(struct exchange *x)
 
 static const struct http_handler memory_handler = {.check = check_memory};
 static const struct http_handler worker_handler = {.finish = finish_worker};
-static const struct http_handler upload_handler = {check_upload, body_upload, finish_upload, on_release, true};
+static const struct http_handler upload_handler = {check_upload, body_upload, finish_upload,
+						   on_release, true};
 static const struct http_handler refuse_handler = {.check = check_refuse, .takes_body = true};
-static const struct http_handler refuse_body_handler = {check_upload, body_refuse, finish_upload, on_release, true};
-static const struct http_handler defer_handler = {check_upload, body_upload, finish_defer, on_release, true};
+static const struct http_handler refuse_body_handler = {check_upload, body_refuse, finish_upload,
+							on_release, true};
+static const struct http_handler defer_handler = {check_upload, body_upload, finish_defer,
+						  on_release, true};
 static const struct http_handler at_once_handler = {.finish = finish_at_once};
 static const struct http_handler block_handler = {.finish = finish_block};
 static const struct http_handler stream_handler = {.finish = finish_stream};
@@ -285,7 +291,8 @@ static void scene_set(struct http_config config, unsigned workers, size_t queue)
 	config.workers = scene.workers;
 	config.metrics = scene.metrics;
 	if (http_server_new(&config, scene_routes, &scene, &scene.server, &err) != 0 ||
-	    http_server_listen(scene.server, "127.0.0.1:0", &err) != 0 || http_server_start(scene.server, &err) != 0)
+	    http_server_listen(scene.server, "127.0.0.1:0", &err) != 0 ||
+	    http_server_start(scene.server, &err) != 0)
 		fail_msg("%s", err.message);
 	scene.port = (int)strtol(strrchr(http_server_address(scene.server, 0), ':') + 1, NULL, 10);
 }
@@ -370,7 +377,8 @@ static const char *answer_field(const struct answer *a, const char *name)
 		line++;
 		if (strncasecmp(line, name, n) != 0 || line[n] != ':')
 			continue;
-		snprintf(value, sizeof(value), "%.*s", (int)strcspn(line + n + 2, "\r"), line + n + 2);
+		snprintf(value, sizeof(value), "%.*s", (int)strcspn(line + n + 2, "\r"),
+			 line + n + 2);
 		return value;
 	}
 	return NULL;

@@ -37,7 +37,8 @@ static void head_is_served_by_gets_row_without_a_body(void **state)
 	(void)state;
 	struct answer a;
 	int fd = client_connect();
-	client_send(fd, "HEAD /memory HTTP/1.1\r\nHost: a\r\n\r\nHEAD /stream/1000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+	client_send(fd, "HEAD /memory HTTP/1.1\r\nHost: a\r\n\r\nHEAD /stream/1000000 "
+			"HTTP/1.1\r\nHost: a\r\n\r\n");
 	assert_int_equal(client_read_as(fd, &a, true), 1);
 	assert_int_equal(a.status, 200);
 	assert_int_equal(a.length, 6);
@@ -77,7 +78,8 @@ static void query_headers_and_peer_are_what_the_client_sent(void **state)
 {
 	(void)state;
 	int fd = client_connect();
-	client_send(fd, "GET http://h/describe/a%2Fb?x=1+2&y=%C3%A9&&z&=w HTTP/1.1\r\nHost: a\r\nX-Thing: 1\r\nx-thing:  2 \r\n\r\n");
+	client_send(fd, "GET http://h/describe/a%2Fb?x=1+2&y=%C3%A9&&z&=w HTTP/1.1\r\nHost: "
+			"a\r\nX-Thing: 1\r\nx-thing:  2 \r\n\r\n");
 	client_expect(fd, 200, "GET|/describe/a%2Fb|1, 2|x=1 2|y=\xC3\xA9|z=|=w|127.0.0.1");
 	client_send(fd, "GET /describe/a?x=%zz HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_expect(fd, 400, NULL);
@@ -136,8 +138,10 @@ static void pipelined_requests_are_answered_in_order(void **state)
 	for (int i = 0; i < ROUNDS; i++) {
 		buf_printf(&text, "GET /describe/%d HTTP/1.1\r\nHost: a\r\n\r\n", i);
 		buf_puts(&text, "GET /worker HTTP/1.1\r\nHost: a\r\n\r\n");
-		buf_puts(&text, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
-		buf_puts(&text, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+		buf_puts(&text,
+			 "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
+		buf_puts(&text, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+				"chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
 		buf_puts(&text, "GET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 	}
 	client_send_n(fd, text.data, text.len);
@@ -161,7 +165,8 @@ static void pipelined_requests_are_answered_in_order(void **state)
 static void a_body_in_single_bytes_arrives_whole(void **state)
 {
 	(void)state;
-	static const char request[] = "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n01234567890123456789";
+	static const char request[] =
+		"PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n01234567890123456789";
 	char expected[64];
 	int fd = client_connect();
 	snprintf(expected, sizeof(expected), "20 %u", sum_of("01234567890123456789", 20, 0));
@@ -176,8 +181,9 @@ static void a_body_in_single_bytes_arrives_whole(void **state)
 static void a_chunked_body_in_single_bytes_arrives_whole(void **state)
 {
 	(void)state;
-	static const char request[] = "PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-				      "5;ext=\"x\"\r\nhello\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
+	static const char request[] =
+		"PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+		"5;ext=\"x\"\r\nhello\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
 	char expected[64];
 	int fd = client_connect();
 	snprintf(expected, sizeof(expected), "15 %u", sum_of("hello0123456789", 15, 0));
@@ -223,7 +229,8 @@ static void a_large_body_arrives_whole(void **state)
 	for (size_t i = 0; i < SIZE; i++)
 		data[i] = (char)(i * 7 >> 3);
 	int fd = client_connect();
-	snprintf(head, sizeof(head), "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", (int)SIZE);
+	snprintf(head, sizeof(head),
+		 "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", (int)SIZE);
 	client_send(fd, head);
 	client_send_n(fd, data, SIZE);
 	snprintf(expected, sizeof(expected), "%d %u", (int)SIZE, sum_of(data, SIZE, 0));
@@ -290,8 +297,10 @@ static void the_connection_outlives_a_small_refused_body(void **state)
 		client_send(fd, "GET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 		client_expect(fd, 413, NULL);
 		client_expect(fd, 200, "memory");
-		client_send(fd, "PUT /refuse-body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-				"3\r\nabc\r\n0\r\n\r\nGET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
+		client_send(
+			fd,
+			"PUT /refuse-body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+			"3\r\nabc\r\n0\r\n\r\nGET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 		client_expect(fd, 507, NULL);
 		client_expect(fd, 200, "memory");
 	}
@@ -306,7 +315,9 @@ static void a_body_where_none_is_taken_is_413_unless_it_is_empty(void **state)
 	client_expect(fd, 413, NULL);
 	client_send(fd, "GET /memory HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
 	client_expect(fd, 200, "memory");
-	client_send(fd, "GET /memory HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+	client_send(
+		fd,
+		"GET /memory HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
 	client_expect(fd, 200, "memory");
 	close(fd);
 }
@@ -314,12 +325,21 @@ static void a_body_where_none_is_taken_is_413_unless_it_is_empty(void **state)
 static void malformed_chunking_is_400_and_closes(void **state)
 {
 	(void)state;
-	static const char *const bodies[] = {"x\r\n", "5\nhello\r\n0\r\n\r\n", "5\r\nhelloX", "-1\r\n", "0x5\r\nhello\r\n0\r\n\r\n",
-					     "5 \r\nhello\r\n0\r\n\r\n", "ffffffffffffffff1\r\n", "0\r\nbad trailer\r\n\r\n",
-					     "5;a=\001\r\nhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n"};
+	static const char *const bodies[] = {"x\r\n",
+					     "5\nhello\r\n0\r\n\r\n",
+					     "5\r\nhelloX",
+					     "-1\r\n",
+					     "0x5\r\nhello\r\n0\r\n\r\n",
+					     "5 \r\nhello\r\n0\r\n\r\n",
+					     "ffffffffffffffff1\r\n",
+					     "0\r\nbad trailer\r\n\r\n",
+					     "5;a=\001\r\nhello\r\n0\r\n\r\n",
+					     "5\r\nhello\n0\r\n\r\n"};
 	for (size_t i = 0; i < COUNT(bodies); i++) {
 		int fd = client_connect();
-		client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+		client_send(
+			fd,
+			"PUT /sink/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
 		client_send(fd, bodies[i]);
 		client_send(fd, "GET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 		client_expect(fd, 400, NULL);
@@ -337,7 +357,8 @@ static void a_client_that_expects_100_gets_it_when_its_body_is_wanted(void **sta
 	(void)state;
 	struct answer a;
 	int fd = client_connect();
-	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n");
+	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: "
+			"100-Continue\r\n\r\n");
 	client_read(fd, &a);
 	assert_int_equal(a.status, 100);
 	answer_release(&a);
@@ -351,7 +372,8 @@ static void a_client_that_expects_100_gets_the_refusal_instead(void **state)
 	(void)state;
 	struct answer a;
 	int fd = client_connect();
-	client_send(fd, "PUT /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+	client_send(fd, "PUT /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: "
+			"100-continue\r\n\r\n");
 	client_read(fd, &a);
 	assert_int_equal(a.status, 413);
 	assert_string_equal(answer_field(&a, "Connection"), "close");
@@ -363,7 +385,8 @@ static void no_100_is_sent_when_the_body_is_on_its_way(void **state)
 {
 	(void)state;
 	int fd = client_connect();
-	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc");
+	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: "
+			"100-continue\r\n\r\nabc");
 	client_expect(fd, 201, NULL);
 	close(fd);
 }
@@ -372,7 +395,9 @@ static void another_expectation_is_417(void **state)
 {
 	(void)state;
 	int fd = client_connect();
-	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: miracles\r\n\r\n");
+	client_send(
+		fd,
+		"PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: miracles\r\n\r\n");
 	client_expect(fd, 417, NULL);
 	close(fd);
 }
@@ -396,7 +421,8 @@ static void a_streamed_answer_arrives_whole_and_is_released(void **state)
 	char request[128];
 	int fd = client_connect();
 	for (size_t i = 0; i < COUNT(sizes); i++) {
-		snprintf(request, sizeof(request), "GET /stream/%d HTTP/1.1\r\nHost: a\r\n\r\n", sizes[i]);
+		snprintf(request, sizeof(request), "GET /stream/%d HTTP/1.1\r\nHost: a\r\n\r\n",
+			 sizes[i]);
 		client_send(fd, request);
 		client_read(fd, &a);
 		assert_int_equal(a.length, sizes[i]);
@@ -431,7 +457,8 @@ static void a_stretch_of_a_file_is_sent_and_released(void **state)
 	scene.fd = memfd_create("file", MFD_CLOEXEC);
 	assert_int_equal(write(scene.fd, data, SIZE), SIZE);
 	int fd = client_connect();
-	client_send(fd, "GET /file/502/900000 HTTP/1.1\r\nHost: a\r\n\r\nGET /file/0/0 HTTP/1.1\r\nHost: a\r\n\r\n");
+	client_send(fd, "GET /file/502/900000 HTTP/1.1\r\nHost: a\r\n\r\nGET /file/0/0 "
+			"HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_read(fd, &a);
 	assert_int_equal(a.length, 900000);
 	check_pattern(&a);
@@ -462,7 +489,8 @@ static void a_deferred_answer_is_completed_from_another_thread(void **state)
 static void a_client_that_leaves_before_or_within_a_head_leaves_nothing_behind(void **state)
 {
 	(void)state;
-	static const char *const pieces[] = {"", "G", "GET /memory HTTP/1.1\r\n", "GET /memory HTTP/1.1\r\nHost: a\r\n\r"};
+	static const char *const pieces[] = {"", "G", "GET /memory HTTP/1.1\r\n",
+					     "GET /memory HTTP/1.1\r\nHost: a\r\n\r"};
 	for (size_t i = 0; i < COUNT(pieces); i++) {
 		int fd = client_connect();
 		client_send(fd, pieces[i]);
@@ -499,7 +527,8 @@ static void a_client_that_leaves_within_its_body_is_released_once(void **state)
 	assert_int_equal(scene.released, n);
 }
 
-static void a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion(void **state)
+static void
+a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion(void **state)
 {
 	(void)state;
 	int fd = client_connect();
@@ -724,7 +753,8 @@ static void freeing_ends_what_still_runs_and_releases_it(void **state)
 	int fds[4];
 	for (int i = 0; i < 4; i++)
 		fds[i] = client_connect_with(4096);
-	client_send(fds[0], "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc");
+	client_send(fds[0],
+		    "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc");
 	client_send(fds[1], "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc");
 	client_send(fds[2], "GET /stream/100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_send(fds[3], "GET /memory HTTP/1.1\r\nHo");
@@ -781,11 +811,13 @@ int main(void)
 		SCENE(a_deferred_answer_is_completed_from_another_thread, usual),
 		SCENE(a_client_that_leaves_before_or_within_a_head_leaves_nothing_behind, usual),
 		SCENE(a_client_that_leaves_within_its_body_is_released_once, usual),
-		SCENE(a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion, usual),
+		SCENE(a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion,
+		      usual),
 		SCENE(a_client_that_leaves_within_its_answer_is_released_once, usual),
 		SCENE(a_full_queue_answers_503_with_retry_after, one_worker),
 		SCENE(a_head_that_trickles_is_cut_off_at_its_deadline, short_deadlines),
-		SCENE(silence_before_the_first_request_and_between_requests_is_cut_off, short_deadlines),
+		SCENE(silence_before_the_first_request_and_between_requests_is_cut_off,
+		      short_deadlines),
 		SCENE(a_body_slower_than_the_least_rate_is_cut_off, short_deadlines),
 		SCENE(a_body_that_is_fast_enough_outlives_many_windows, short_deadlines),
 		SCENE(a_client_that_stops_reading_is_ended_and_released, short_deadlines),

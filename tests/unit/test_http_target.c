@@ -25,8 +25,11 @@ static void a_query_is_decoded_in_order(void **state)
 	(void)state;
 	struct target t;
 	struct err err;
-	assert_int_equal(target_parse("/a%20b?x=1+2&&y&=z&x=%26%3D&u=%E2%82%AC&w=a=b", &arena, &t, &err), 0);
-	static const struct target_parameter expected[] = {{"x", "1 2"}, {"y", ""}, {"", "z"}, {"x", "&="}, {"u", "\xE2\x82\xAC"}, {"w", "a=b"}};
+	assert_int_equal(
+		target_parse("/a%20b?x=1+2&&y&=z&x=%26%3D&u=%E2%82%AC&w=a=b", &arena, &t, &err), 0);
+	static const struct target_parameter expected[] = {
+		{"x", "1 2"},          {"y", ""},   {"", "z"}, {"x", "&="},
+		{"u", "\xE2\x82\xAC"}, {"w", "a=b"}};
 	assert_string_equal(t.path, "/a%20b");
 	assert_int_equal(t.count, COUNT(expected));
 	for (size_t i = 0; i < t.count; i++) {
@@ -55,7 +58,9 @@ static void an_absolute_target_loses_its_authority(void **state)
 static void broken_encoding_names_the_parameter(void **state)
 {
 	(void)state;
-	static const char *const broken[] = {"/?name=%", "/?name=%4", "/?name=%g0", "/?name=%00", "/?name=%ff", "/?name=%c3%28", "/?name=%ed%a0%80"};
+	static const char *const broken[] = {"/?name=%",        "/?name=%4",  "/?name=%g0",
+					     "/?name=%00",      "/?name=%ff", "/?name=%c3%28",
+					     "/?name=%ed%a0%80"};
 	for (size_t i = 0; i < COUNT(broken); i++) {
 		struct target t;
 		struct err err;
@@ -69,7 +74,8 @@ static void html_is_preferred_only_where_accept_says_so(void **state)
 {
 	(void)state;
 	assert_true(accept_prefers_html("text/html"));
-	assert_true(accept_prefers_html("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
+	assert_true(accept_prefers_html(
+		"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
 	assert_true(accept_prefers_html("Text/*, application/json;q=0.5"));
 	assert_true(accept_prefers_html("application/json; q=0.1 , text/html ; q=0.2"));
 	assert_false(accept_prefers_html(NULL));
@@ -147,7 +153,9 @@ static void an_encoded_letter_is_the_letter(void **state)
 static void other_paths_are_not_there(void **state)
 {
 	(void)state;
-	static const char *const paths[] = {"/file", "/files/", "/files//metadata", "/files/a/b", "/files/a/metadata/", "//files", "*", "/a/b/c/d/e/f/g/h/i/j/k"};
+	static const char *const paths[] = {
+		"/file",   "/files/", "/files//metadata",      "/files/a/b", "/files/a/metadata/",
+		"//files", "*",       "/a/b/c/d/e/f/g/h/i/j/k"};
 	for (size_t i = 0; i < COUNT(paths); i++) {
 		struct router_match m;
 		struct err err;
@@ -181,7 +189,8 @@ static void a_path_that_is_not_utf8_is_refused_where_it_matters(void **state)
 static void a_malformed_table_is_a_defect(void **state)
 {
 	(void)state;
-	static const struct http_route bad[] = {{"FETCH", "/", &root}, {NULL, NULL, NULL}}, worse[] = {{"GET", "files", &root}, {NULL, NULL, NULL}};
+	static const struct http_route bad[] = {{"FETCH", "/", &root}, {NULL, NULL, NULL}},
+				       worse[] = {{"GET", "files", &root}, {NULL, NULL, NULL}};
 	struct router *router = NULL;
 	struct err err;
 	assert_int_equal(router_new(bad, &router, &err), -1);

@@ -14,7 +14,8 @@
 
 #define TYPE "multipart/form-data; boundary=B"
 #define FIELD(name) "Content-Disposition: form-data; name=\"" name "\"\r\n"
-#define FILE_PART(params) "--B\r\nContent-Disposition: form-data; name=\"f\"; " params "\r\n\r\nx\r\n--B--\r\n"
+#define FILE_PART(params)                                                                          \
+	"--B\r\nContent-Disposition: form-data; name=\"f\"; " params "\r\n\r\nx\r\n--B--\r\n"
 
 /* What the reader said, one line an event: [name|filename|type] data . */
 struct record {
@@ -58,8 +59,8 @@ static int on_end(void *context, struct err *err)
 static const struct multipart_events events = {on_begin, on_data, on_end};
 
 /* Feeds a body in pieces: 0 and the events in r, or -1. */
-static int read_in_pieces(const char *type, const char *body, size_t n, size_t first, size_t then, struct record *r,
-			  struct err *err)
+static int read_in_pieces(const char *type, const char *body, size_t n, size_t first, size_t then,
+			  struct record *r, struct err *err)
 {
 	struct multipart *m = NULL;
 	int result = 0;
@@ -132,14 +133,16 @@ static void a_text_field_is_read(void **state)
 static void several_parts_come_in_order(void **state)
 {
 	(void)state;
-	expect("--B\r\n" FIELD("a") "\r\n1\r\n--B\r\n" FIELD("b") "\r\n2\r\n--B\r\n" FIELD("a") "\r\n3\r\n--B--",
+	expect("--B\r\n" FIELD("a") "\r\n1\r\n--B\r\n" FIELD("b") "\r\n2\r\n--B\r\n" FIELD(
+		       "a") "\r\n3\r\n--B--",
 	       "[a|-]1.[b|-]2.[a|-]3.");
 }
 
 static void a_file_has_its_name_type_and_digest(void **state)
 {
 	(void)state;
-	expect("--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n"
+	expect("--B\r\nContent-Disposition: form-data; name=\"f\"; "
+	       "filename=\"a.txt\"\r\nContent-Type: text/plain\r\n"
 	       "Content-Digest: sha-256=:x:\r\n\r\nabc\r\n--B--\r\n",
 	       "[f|a.txt|text/plain|sha-256=:x:]abc.");
 }
@@ -147,14 +150,16 @@ static void a_file_has_its_name_type_and_digest(void **state)
 static void preamble_and_epilogue_are_dropped(void **state)
 {
 	(void)state;
-	expect("This is a preamble\r\nof two lines --B\r\n--B\r\n" FIELD("a") "\r\n1\r\n--B--\r\nepilogue\r\n--B\r\n",
+	expect("This is a preamble\r\nof two lines --B\r\n--B\r\n" FIELD(
+		       "a") "\r\n1\r\n--B--\r\nepilogue\r\n--B\r\n",
 	       "[a|-]1.");
 }
 
 static void blanks_may_follow_a_boundary(void **state)
 {
 	(void)state;
-	expect("--B \t \r\n" FIELD("a") "\r\n1\r\n--B\t\r\n" FIELD("b") "\r\n2\r\n--B--  \r\n", "[a|-]1.[b|-]2.");
+	expect("--B \t \r\n" FIELD("a") "\r\n1\r\n--B\t\r\n" FIELD("b") "\r\n2\r\n--B--  \r\n",
+	       "[a|-]1.[b|-]2.");
 }
 
 static void an_empty_part_is_a_part(void **state)
@@ -180,7 +185,8 @@ static void a_file_input_with_no_file_chosen_has_an_empty_name(void **state)
 static void data_that_looks_like_the_beginning_of_a_delimiter_is_data(void **state)
 {
 	(void)state;
-	expect("--B\r\n" FIELD("a") "\r\n\r\r\n\r\n-\r\n--\r\n--A\r\r\n--B\r\n" FIELD("b") "\r\n--\r\n--B--\r\n",
+	expect("--B\r\n" FIELD("a") "\r\n\r\r\n\r\n-\r\n--\r\n--A\r\r\n--B\r\n" FIELD(
+		       "b") "\r\n--\r\n--B--\r\n",
 	       "[a|-]\r\r\n\r\n-\r\n--\r\n--A\r.[b|-]--.");
 }
 
@@ -201,7 +207,8 @@ static void a_quoted_boundary_may_hold_any_of_its_characters(void **state)
 {
 	(void)state;
 	const char *body = "--a b'()+_,-./:=?\r\n" FIELD("a") "\r\n1\r\n--a b'()+_,-./:=?--\r\n";
-	expect_body("Multipart/Form-Data ; charset=utf-8; Boundary=\"a b'()+_,-./:=?\"", body, strlen(body), "[a|-]1.");
+	expect_body("Multipart/Form-Data ; charset=utf-8; Boundary=\"a b'()+_,-./:=?\"", body,
+		    strlen(body), "[a|-]1.");
 }
 
 static void a_boundary_of_seventy_characters_is_taken(void **state)
@@ -211,7 +218,8 @@ static void a_boundary_of_seventy_characters_is_taken(void **state)
 	memset(boundary, 'b', 70);
 	boundary[70] = '\0';
 	snprintf(type, sizeof(type), "multipart/form-data; boundary=%s", boundary);
-	snprintf(body, sizeof(body), "--%s\r\n" FIELD("a") "\r\n1\r\n--%s--\r\n", boundary, boundary);
+	snprintf(body, sizeof(body), "--%s\r\n" FIELD("a") "\r\n1\r\n--%s--\r\n", boundary,
+		 boundary);
 	expect_body(type, body, strlen(body), "[a|-]1.");
 	snprintf(type, sizeof(type), "multipart/form-data; boundary=%sb", boundary);
 	refuse_type(type, body, ERR_INVALID);
@@ -251,7 +259,8 @@ static void a_semicolon_inside_quotes_is_part_of_the_name(void **state)
 static void an_unquoted_name_ends_at_the_semicolon(void **state)
 {
 	(void)state;
-	expect("--B\r\nContent-Disposition: form-data; filename=a b.txt ;name=f\r\n\r\nx\r\n--B--", "[f|a b.txt]x.");
+	expect("--B\r\nContent-Disposition: form-data; filename=a b.txt ;name=f\r\n\r\nx\r\n--B--",
+	       "[f|a b.txt]x.");
 }
 
 static void filename_star_goes_before_filename(void **state)
@@ -280,14 +289,16 @@ static void a_malformed_filename_star_is_refused(void **state)
 static void header_lines_may_be_folded(void **state)
 {
 	(void)state;
-	expect("--B\r\nContent-Disposition: form-data;\r\n name=\"f\";\r\n\tfilename=\"a\"\r\n\r\nx\r\n--B--\r\n",
+	expect("--B\r\nContent-Disposition: form-data;\r\n "
+	       "name=\"f\";\r\n\tfilename=\"a\"\r\n\r\nx\r\n--B--\r\n",
 	       "[f|a]x.");
 }
 
 static void header_names_are_of_any_case_and_others_are_ignored(void **state)
 {
 	(void)state;
-	expect("--B\r\nX-Other: 1\r\ncontent-DISPOSITION:FORM-data;NAME=f\r\nContent-Transfer-Encoding: Binary\r\n"
+	expect("--B\r\nX-Other: "
+	       "1\r\ncontent-DISPOSITION:FORM-data;NAME=f\r\nContent-Transfer-Encoding: Binary\r\n"
 	       "Content-Length: 1\r\n\r\nx\r\n--B--\r\n",
 	       "[f|-]x.");
 }
@@ -341,11 +352,13 @@ static void hundreds_of_parts_are_taken_and_thousands_refused(void **state)
 		buf_puts(&body, "--B\r\n" FIELD("a") "\r\n1\r\n");
 	size_t n = body.len;
 	buf_puts(&body, "--B--\r\n");
-	assert_int_equal(read_in_pieces(TYPE, body.data, body.len, body.len, body.len, &r, &err), 0);
+	assert_int_equal(read_in_pieces(TYPE, body.data, body.len, body.len, body.len, &r, &err),
+			 0);
 	buf_release(&r.text);
 	body.len = n;
 	buf_puts(&body, "--B\r\n" FIELD("a") "\r\n1\r\n--B--\r\n");
-	assert_int_equal(read_in_pieces(TYPE, body.data, body.len, body.len, body.len, &r, &err), -1);
+	assert_int_equal(read_in_pieces(TYPE, body.data, body.len, body.len, body.len, &r, &err),
+			 -1);
 	assert_int_equal(err.kind, ERR_TOO_LARGE);
 	buf_release(&r.text);
 	buf_release(&body);
