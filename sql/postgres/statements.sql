@@ -140,7 +140,8 @@ WITH r AS MATERIALIZED (
 	                                 visibility, tags, attributes, revision, facets, facet_bits)
 	SELECT id, created_at, name, name_folded, size, type, sniffed, decode(sha256, 'hex'), expires_at, owner, visibility,
 	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets,
-	       (SELECT coalesce(bit_or(1::bigint << (x & 63)::int | 1::bigint << (x >> 6 & 63)::int), 0) FROM unnest(facets) x)
+	       (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0) FROM unnest(facets) x)
+	       | (1::bigint << get_byte(decode(sha256, 'hex'), 0) % 64) | (1::bigint << get_byte(decode(sha256, 'hex'), 1) % 64)
 	  FROM r
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
