@@ -1,0 +1,481 @@
+"""The web page in a real browser, against the real binary: as a person uses it, with scripts and without, in both languages,
+on a desk and on a phone. No page may log an error or break its own policy; every test ends with asking the console.
+"""
+import json
+import os
+import re
+import struct
+import sys
+import unittest
+import urllib.parse
+import zlib
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
+
+from depotd_server import ROOT, DepotdServer, seconds  # noqa: E402
+from webdriver import CHROMIUM, DRIVER, Browser  # noqa: E402
+
+ENTER, ESCAPE, DOWN, DELETE, CONTROL = "\ue007", "\ue00c", "\ue015", "\ue017", "\ue009"
+
+
+def picture(width=40, height=30):
+    """A small PNG, each pixel of its own."""
+    rows = b"".join(b"\0" + b"".join(bytes((x * 6 % 256, y * 8 % 256, 128)) for x in range(width)) for y in range(height))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+@unittest.skipUnless(DRIVER and CHROMIUM, "chromium and chromedriver (chromium-driver) are not installed")
+class PageTestCase(unittest.TestCase):
+    """A server and a browser for the class, a page opened anew for each test."""
+
+    browser_options = {}
+    server_flags = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = DepotdServer(flags=cls.server_flags)
+        cls.addClassCleanup(cls.server.remove)
+        cls.server.start()
+        cls.addClassCleanup(cls.server.stop)
+        cls.browser = Browser(wait_seconds=seconds(15), **cls.browser_options)
+        cls.addClassCleanup(cls.browser.close)
+        cls.files = os.path.join(cls.server.directory, "files")
+        os.mkdir(cls.files)
+
+    def setUp(self):
+        self.tolerated = ()
+        self.browser.complaints()
+        self.visit("/")
+
+    def tearDown(self):
+        complaints = [each for each in self.browser.complaints() if not any(text in each for text in self.tolerated)]
+        self.assertEqual(complaints, [], "the console is not empty")
+
+    # --- the person's hands ---
+
+    def visit(self, path):
+        self.browser.open(self.server.url + path)
+
+    def file(self, name, content):
+        path = os.path.join(self.files, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def upload(self, name, content):
+        self.browser.find("#picker").type(self.file(name, content))
+        self.wait_for_row(name)
+
+    def names(self):
+        return self.browser.texts("#files .name")
+
+    def row(self, name):
+        """The row of a name, as a selector."""
+        identity = self.browser.script(
+            "return [...document.querySelectorAll('.file')].find((row) =>"
+            " row.querySelector('.name').textContent === arguments[0])?.dataset.id ?? null", name)
+        self.assertIsNotNone(identity, "no row is named %s; there are %s" % (name, self.names()))
+        return "[data-id='%s']" % identity
+
+    def wait_for_row(self, name):
+        self.browser.wait(lambda: name in self.names(), "a row named " + name)
+
+    def click(self, selector):
+        self.browser.find(selector).click()
+
+    def fill(self, selector, text):
+        field = self.browser.find(selector)
+        field.clear()
+        field.type(text)
+
+    def wait_until_shown(self, selector):
+        self.browser.wait(lambda: self.browser.find(selector).displayed, selector + " being shown")
+        return self.browser.find(selector)
+
+    def stored(self, name):
+        """The file object that the server has under that name, None where there is none."""
+        answer = self.server.request("GET", "/files?name=" + urllib.parse.quote(name))
+        files = answer.json()["files"]
+        return files[0] if files else None
+
+    def assert_no_sideways_scrolling(self):
+        wide, window = self.browser.script("return [document.documentElement.scrollWidth, innerWidth]")
+        self.assertLessEqual(wide, window)
+
+
+class WithScriptsTest(PageTestCase):
+    def test_a_chosen_file_is_uploaded_and_listed(self):
+        self.upload("letter.txt", b"Dear reader,\n")
+        self.assertEqual(self.stored("letter.txt")["size"], 13)
+        self.assertIn("13 bytes", self.browser.find(self.row("letter.txt") + " .size").text)
+
+    def test_several_files_are_uploaded_side_by_side(self):
+        names = ["many-%d.bin" % i for i in range(7)]
+        self.browser.find("#picker").type("\n".join(self.file(name, os.urandom(50_000)) for name in names))
+        for name in names:
+            self.wait_for_row(name)
+        self.browser.wait(lambda: not self.browser.find("#transfers").displayed, "the end of all uploads")
+
+    def test_tags_and_expiry_of_the_form_go_with_the_upload(self):
+        self.click(".options summary")
+        self.browser.find("#upload [name=tags]").type("q4, blue")
+        self.browser.find("#upload [name=expires_in] option[value='7d']").click()
+        self.upload("labelled.txt", b"x")
+        self.assertEqual(self.stored("labelled.txt")["tags"], ["q4", "blue"])
+        self.assertIsNotNone(self.stored("labelled.txt")["expires_at"])
+        self.assertEqual(self.browser.texts(self.row("labelled.txt") + " .tag"), ["q4", "blue"])
+        self.assertIn("Expires", self.browser.find(self.row("labelled.txt") + " .expires").text)
+
+    def test_a_dropped_file_is_uploaded(self):
+        self.browser.script(
+            "const data = new DataTransfer(); data.items.add(new File(['dropped'], 'dropped.txt'));"
+            "for (const kind of ['dragenter', 'dragover', 'drop']) document.body.dispatchEvent("
+            "new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}))")
+        self.wait_for_row("dropped.txt")
+
+    def test_a_pasted_picture_is_uploaded_under_a_name_of_its_own(self):
+        self.browser.script(
+            "const data = new DataTransfer(); data.items.add(new File(['pasted'], 'image.png', {type: 'image/png'}));"
+            "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}))")
+        self.browser.wait(lambda: [name for name in self.names() if name.startswith("20") and name.endswith(".png")],
+                          "the pasted picture")
+
+    def test_a_name_of_any_script_comes_back_as_it_was(self):
+        name = "Ação – 日本語 & <b>100% \"#1\"?.txt"
+        self.upload(name, b"x")
+        self.assertEqual(self.stored(name)["name"], name)
+        self.browser.reload()
+        self.wait_for_row(name)
+
+    def test_a_refused_upload_says_why_and_can_be_tried_again(self):
+        self.browser.cdp("Network.enable")
+        self.browser.script(
+            "const open = XMLHttpRequest.prototype.open; let first = true;"
+            "XMLHttpRequest.prototype.open = function (method, url) {"
+            " open.call(this, method, first ? '/files/bad%00name' : url); first = false; }")
+        self.tolerated = ("400",)
+        self.browser.find("#picker").type(self.file("refused.txt", b"x"))
+        self.browser.wait(lambda: self.browser.all(".transfer[data-state=failed]"), "the refusal")
+        self.assertRegex(self.browser.find(".transfer .detail").text, r"Not uploaded.*\(Request [-0-9a-f]+\)")
+        self.click(".transfer [data-do=retry]")
+        self.wait_for_row("refused.txt")
+
+    def test_an_upload_told_to_come_back_later_comes_back_by_itself(self):
+        self.browser.script(
+            "const status = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, 'status'); let busy = true;"
+            "Object.defineProperty(XMLHttpRequest.prototype, 'status', {get() {"
+            " if (busy && this.readyState === 4) { busy = false; return 503; } return status.get.call(this); }});"
+            "XMLHttpRequest.prototype.getResponseHeader = () => '1'")
+        self.browser.find("#picker").type(self.file("patient.txt", b"x"))
+        self.wait_for_row("patient.txt")
+
+    def test_a_running_upload_can_be_cancelled(self):
+        self.browser.cdp("Network.enable")
+        self.browser.cdp("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1,
+                         uploadThroughput=50_000)
+        try:
+            self.browser.find("#picker").type(self.file("endless.bin", bytes(4_000_000)))
+            self.wait_until_shown(".transfer [data-do=cancel]").click()
+            self.browser.wait(lambda: not self.browser.find("#transfers").displayed, "the end of the upload")
+        finally:
+            self.browser.cdp("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1,
+                             uploadThroughput=-1)
+        self.assertNotIn("endless.bin", self.names())
+        self.assertIsNone(self.stored("endless.bin"))
+
+    def test_a_picture_has_a_thumbnail_and_is_shown_large(self):
+        self.upload("picture.png", picture())
+        thumbnail = self.row("picture.png") + " .thumb img"
+        self.browser.wait(lambda: self.browser.find(thumbnail).property("naturalWidth") == 40, "the thumbnail")
+        self.click(self.row("picture.png") + " .name")
+        self.browser.wait(lambda: self.browser.find("#viewer .stage img").property("naturalWidth") == 40, "the picture")
+        self.browser.press(ESCAPE)
+        self.browser.wait(lambda: not self.browser.find("#viewer").displayed, "the end of the view")
+
+    def test_of_a_long_text_the_beginning_is_shown(self):
+        self.upload("long.txt", b"".join(b"line %07d\n" % i for i in range(40_000)))
+        self.click(self.row("long.txt") + " .name")
+        shown = self.browser.wait(lambda: self.browser.find("#viewer pre").property("textContent"), "the text")
+        self.assertEqual(len(shown), 256 * 1024)
+        self.assertTrue(shown.startswith("line 0000000\nline 0000001\n"))
+        self.assertIn("First 256 kB", self.browser.find("#viewer .cut").text)
+
+    def test_markup_is_shown_as_its_source(self):
+        self.upload("page.html", b"<script>document.title = 'taken'</script><b>bold</b>")
+        self.click(self.row("page.html") + " .name")
+        shown = self.browser.wait(lambda: self.browser.find("#viewer pre").text, "the source")
+        self.assertIn("<b>bold</b>", shown)
+        self.assertNotEqual(self.browser.title, "taken")
+
+    def test_sound_and_film_get_a_player(self):
+        self.upload("sound.wav", b"RIFF" + struct.pack("<I", 36 + 800) + b"WAVEfmt " + struct.pack(
+            "<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data" + struct.pack("<I", 800) + bytes([128] * 800))
+        self.click(self.row("sound.wav") + " .name")
+        self.browser.wait(lambda: self.browser.find("#viewer audio").property("duration") == 0.1, "the sound")
+
+    def test_a_pdf_is_shown_in_a_frame(self):
+        self.upload("paper.pdf", b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>"
+                    b"endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF")
+        self.click(self.row("paper.pdf") + " .name")
+        self.browser.wait(lambda: self.browser.all("#viewer iframe[src^='blob:']"), "the frame")
+
+    def test_a_download_has_the_bytes_that_were_uploaded(self):
+        content = os.urandom(300_000)
+        self.upload("bytes.bin", content)
+        self.click(self.row("bytes.bin") + " [data-do=download]")
+        path = os.path.join(self.browser.downloads, "bytes.bin")
+        self.browser.wait(lambda: os.path.exists(path) and os.path.getsize(path) == len(content), "the download")
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), content)
+
+    def test_a_file_is_renamed_and_tagged(self):
+        self.upload("before.txt", b"x")
+        self.click(self.row("before.txt") + " [data-do=edit]")
+        self.wait_until_shown("#viewer .edit [name=name]")
+        self.browser.wait(lambda: len(self.browser.find("[data-fact=sha256]").text) == 64, "the metadata")
+        self.fill("#viewer [name=name]", "after.txt")
+        self.fill("#viewer [name=tags]", "one, two")
+        self.click("#viewer .edit button")
+        self.wait_for_row("after.txt")
+        self.assertEqual(self.stored("after.txt")["tags"], ["one", "two"])
+        self.assertIsNone(self.stored("before.txt"))
+        self.assertNotIn("before.txt", self.names())
+
+    def test_a_change_of_what_somebody_else_changed_meanwhile_is_not_made(self):
+        self.upload("shared.txt", b"x")
+        self.click(self.row("shared.txt") + " [data-do=edit]")
+        self.browser.wait(lambda: len(self.browser.find("[data-fact=sha256]").text) == 64, "the metadata")
+        self.server.request("PATCH", self.stored("shared.txt")["url"] + "/metadata", body=json.dumps({"tags": ["theirs"]}),
+                            headers={"Content-Type": "application/merge-patch+json"})
+        self.tolerated = ("412",)
+        self.fill("#viewer [name=tags]", "mine")
+        self.click("#viewer .edit button")
+        self.browser.wait(lambda: "meanwhile" in self.browser.find("#viewer .wrong").text, "the warning")
+        self.assertEqual(self.stored("shared.txt")["tags"], ["theirs"])
+
+    def test_a_deletion_can_be_taken_back(self):
+        self.upload("kept.txt", b"x")
+        self.click(self.row("kept.txt") + " [data-do=delete]")
+        self.browser.wait(lambda: "kept.txt" not in self.names(), "the row going")
+        self.click(".note:last-child button")
+        self.wait_for_row("kept.txt")
+        self.assertIsNotNone(self.stored("kept.txt"))
+
+    def test_a_deletion_is_carried_out_when_the_page_is_left(self):
+        self.upload("gone.txt", b"x")
+        self.click(self.row("gone.txt") + " [data-do=delete]")
+        self.browser.wait(lambda: "gone.txt" not in self.names(), "the row going")
+        self.assertIsNotNone(self.stored("gone.txt"))
+        self.browser.open("about:blank")
+        self.browser.wait(lambda: self.stored("gone.txt") is None, "the deletion")
+
+    def test_several_files_are_chosen_and_deleted_at_once(self):
+        for name in ("bulk-1.txt", "bulk-2.txt", "bulk-3.txt"):
+            self.upload(name, b"x")
+        self.fill("#search [name=q]", "bulk-")
+        self.browser.wait(lambda: len(self.names()) == 3, "the search")
+        self.click("#choose")
+        self.click("#chosen [data-do=all]")
+        self.click("#chosen [data-do=delete]")
+        self.browser.wait(lambda: not self.names(), "the rows going")
+        self.browser.open("about:blank")
+        self.browser.wait(lambda: self.stored("bulk-1.txt") is None and self.stored("bulk-3.txt") is None, "the deletion")
+
+    def test_a_link_is_copied(self):
+        self.upload("linked.txt", b"x")
+        self.browser.script("window.copied = []; navigator.clipboard.writeText = async (text) => { window.copied.push(text); }")
+        self.click(self.row("linked.txt") + " [data-do=link]")
+        copied = self.browser.wait(lambda: self.browser.script("return window.copied"), "the copy")
+        self.assertEqual(copied, [self.server.url + self.stored("linked.txt")["url"]])
+
+    def test_the_list_is_searched_while_typing(self):
+        self.upload("needle-one.txt", b"x")
+        self.upload("haystack.txt", b"x")
+        self.fill("#search [name=q]", "NEEDLE")
+        self.browser.wait(lambda: self.names() == ["needle-one.txt"], "the search")
+        self.assertEqual(self.browser.url, self.server.url + "/?q=NEEDLE")
+        self.browser.reload()
+        self.assertEqual(self.names(), ["needle-one.txt"])
+
+    def test_the_list_is_filtered_by_type_and_sorted(self):
+        self.upload("zebra.png", picture())
+        self.upload("zoo.txt", b"x")
+        self.browser.find("#search [name=type] option[value='image/*']").click()
+        self.browser.find("#search [name=sort] option[value='-name']").click()
+        self.browser.wait(lambda: self.names() and self.names()[0] == "zebra.png", "the pictures")
+        self.assertNotIn("zoo.txt", self.names())
+
+    def test_a_tag_filters_the_list(self):
+        self.server.put("tagged.txt", b"x", query="?tags=rare")
+        self.visit("/")
+        self.click(self.row("tagged.txt") + " .tag")
+        self.browser.wait(lambda: self.names() == ["tagged.txt"], "the filter")
+        self.click("#filter a")
+        self.browser.wait(lambda: len(self.names()) > 1 or not self.browser.all("#filter a"), "all files")
+
+    def test_the_list_goes_on_when_its_end_comes_into_view(self):
+        for i in range(120):
+            self.server.put("page-%03d.txt" % i, b"x")
+        self.visit("/?q=page-")
+        self.assertEqual(len(self.browser.all(".file")), 50)
+
+        def all_there():
+            self.browser.script("scrollTo(0, document.body.scrollHeight)")
+            return len(self.names()) == 120
+        self.browser.wait(all_there, "all rows")
+        self.assertEqual(sorted(self.names()), ["page-%03d.txt" % i for i in range(120)])
+
+    def test_everything_is_done_from_the_keyboard(self):
+        self.upload("keys.txt", b"typed")
+        self.browser.script("document.activeElement.blur()")
+        self.browser.press("/")
+        self.browser.press(*"keys.txt")
+        self.browser.wait(lambda: self.names() == ["keys.txt"], "the search")
+        self.browser.press(DOWN)
+        self.browser.press(ENTER)
+        self.browser.wait(lambda: self.browser.find("#viewer pre").text == "typed", "the text")
+        self.browser.press(ESCAPE)
+        self.browser.wait(lambda: self.browser.script("return document.activeElement.textContent") == "keys.txt",
+                          "the focus back on the row")
+        self.browser.press(DELETE)
+        self.browser.wait(lambda: not self.names(), "the row going")
+        self.browser.press("z", holding=CONTROL)
+        self.wait_for_row("keys.txt")
+
+    def test_what_happens_is_said_to_those_who_listen(self):
+        self.upload("heard.txt", b"x")
+        self.browser.wait(lambda: "heard.txt uploaded" in self.browser.texts("#notes [role=status]")[0], "the announcement")
+
+    def test_every_control_has_a_name(self):
+        self.upload("named.png", picture())
+        self.click("#help-button")
+        nameless = self.browser.script(
+            "return [...document.querySelectorAll('button, a[href], input, select, progress, iframe')].filter((each) =>"
+            " !each.closest('template, [hidden]') && !each.ariaLabel && !each.textContent.trim() && !each.labels?.length"
+            " && each.type !== 'hidden' && each.ariaHidden !== 'true').map((each) => each.outerHTML)")
+        self.assertEqual(nameless, [])
+
+    def test_a_script_that_somebody_slips_into_the_page_does_not_run(self):
+        self.browser.script("const script = document.createElement('script'); script.textContent = 'window.slipped = true';"
+                            "document.body.append(script); document.body.setAttribute('style', 'display: none')")
+        self.assertIsNone(self.browser.script("return window.slipped ?? null"))
+        self.tolerated = ("Content Security Policy",)
+        complaints = self.browser.complaints()
+        self.assertEqual(len([each for each in complaints if "Content Security Policy" in each]), 2, complaints)
+
+    def test_a_page_that_does_not_exist_says_so_to_people(self):
+        self.visit("/nothing-here")
+        self.assertEqual(self.browser.find(".status").text, "404")
+        self.assertRegex(self.browser.find(".request code").text, r"^[-0-9a-f]{36}$")
+        self.tolerated = ("404",)
+
+
+class StringsTest(unittest.TestCase):
+    def test_every_string_that_a_script_names_exists_and_none_is_idle(self):
+        assets = os.path.join(ROOT, "src", "front", "web", "assets")
+        with open(os.path.join(assets, "strings.en.json"), encoding="utf-8") as file:
+            strings = json.load(file)
+        code = ""
+        for name in os.listdir(assets) + ["../web_page.c"]:
+            if name.endswith((".js", ".html", ".c")):
+                with open(os.path.join(assets, name), encoding="utf-8") as file:
+                    code += file.read()
+        for key in re.findall(r'\bt\("(\w+)"', code):
+            self.assertIn(key, strings)
+        for key in re.findall(r'\btn\("(\w+)"', code):
+            self.assertIn(key + "_one", strings)
+            self.assertIn(key + "_other", strings)
+        idle = [key for key in strings if not re.search(r'[":]%s["}]' % re.sub("_(one|other)$", "", key), code)
+                and not re.search(r'[":]%s["}]' % key, code)]
+        self.assertEqual(idle, [])
+
+
+class InPortugueseTest(PageTestCase):
+    browser_options = {"language": "pt-BR"}
+
+    def test_the_page_speaks_portuguese(self):
+        self.assertEqual(self.browser.find("html").attribute("lang"), "pt")
+        self.assertEqual(self.browser.title, "Arquivos · depotd")
+        self.upload("relatório.txt", b"x" * 2048)
+        self.assertEqual(self.browser.find(self.row("relatório.txt") + " .size").text, "2 kB")
+        self.browser.wait(lambda: "relatório.txt enviado" in self.browser.find(".note").text, "the note")
+
+    def test_no_string_is_left_untranslated(self):
+        self.upload("texto.txt", b"x")
+        self.click(self.row("texto.txt") + " .name")
+        self.wait_until_shown("#viewer")
+        for word in ("Upload", "Download", "Search", "Delete", "Close", "Save"):
+            self.assertNotIn(word, self.browser.script("return document.body.innerText"))
+
+
+class OnAPhoneTest(PageTestCase):
+    browser_options = {"phone": (390, 844)}
+
+    def test_nothing_is_wider_than_the_screen(self):
+        self.upload("a name that is very long " + "and has no end " * 6 + ".txt", b"x")
+        self.upload("unbroken" * 20 + ".txt", b"x")
+        self.assert_no_sideways_scrolling()
+        self.click("#choose")
+        self.assert_no_sideways_scrolling()
+        self.click("#choose")
+        self.click(self.row("unbroken" * 20 + ".txt") + " .name")
+        self.wait_until_shown("#viewer")
+        self.assert_no_sideways_scrolling()
+
+    def test_what_is_touched_is_large_enough(self):
+        self.upload("touched.txt", b"x")
+        small = self.browser.script(
+            "return [...document.querySelectorAll('button, .button, input, select, .tool')].filter((each) => {"
+            " const box = each.getBoundingClientRect();"
+            " return box.width > 1 && (box.height < 36 || box.width < 36) && each.checkVisibility(); })"
+            ".map((each) => each.outerHTML)")
+        self.assertEqual(small, [])
+
+
+class WithScriptsOffTest(PageTestCase):
+    browser_options = {"scripts": False}
+
+    def test_the_plain_form_uploads_several_files_with_tags(self):
+        self.browser.find("#picker").type("\n".join([self.file("plain-1.txt", b"one"), self.file("plain-2.txt", b"two")]))
+        self.click(".options summary")
+        self.browser.find("#upload [name=tags]").type("plain")
+        self.click("#upload [type=submit]")
+        self.wait_for_row("plain-1.txt")
+        self.assertEqual(self.stored("plain-2.txt")["tags"], ["plain"])
+        self.assertEqual(self.browser.url, self.server.url + "/")
+
+    def test_the_list_is_searched_and_its_files_are_links(self):
+        self.server.put("linked-one.txt", b"content")
+        self.server.put("other.txt", b"x")
+        self.visit("/")
+        self.browser.find("#search [name=q]").type("linked")
+        self.click("#search [type=submit]")
+        self.browser.wait(lambda: self.names() == ["linked-one.txt"], "the search")
+        link = self.browser.find("#files .name").property("href")
+        self.assertEqual(self.server.request("GET", link[len(self.server.url):]).body, b"content")
+
+    def test_the_next_page_is_a_link(self):
+        for i in range(60):
+            self.server.put("sheet-%02d.txt" % i, b"x")
+        self.visit("/?q=sheet-&sort=name")
+        self.assertEqual(self.names(), ["sheet-%02d.txt" % i for i in range(50)])
+        self.click("a[rel=next]")
+        self.browser.wait(lambda: self.names() == ["sheet-%02d.txt" % i for i in range(50, 60)], "the next page")
+
+    def test_no_control_is_shown_that_would_do_nothing(self):
+        self.server.put("still.txt", b"x")
+        self.visit("/")
+        self.assertFalse(self.browser.find("#choose").displayed)
+        self.assertFalse(self.browser.find("#help-button").displayed)
+        self.assertEqual(len(self.browser.all("#files button")), 0)
+
+
+if __name__ == "__main__":
+    outcome = unittest.main(exit=False, verbosity=2).result
+    bad = len(outcome.failures) + len(outcome.errors)
+    print("%d passed, %d failed" % (outcome.testsRun - bad - len(outcome.skipped), bad))
+    sys.exit(1 if bad else 0)
