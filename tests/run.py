@@ -337,11 +337,13 @@ def stage_lint():
     sources = sorted(glob.glob(os.path.join(ROOT, "src/**/*.c"), recursive=True))
     names = [os.path.relpath(path, ROOT) for path in sources]
     parallel(lambda name: step("lint", "clang-tidy " + name, ["clang-tidy", "--quiet", name, "--", *flags], 300), names)
+    # gcc 12 calls memory leaked that was stored behind a pointer into an array or to a struct's first member; LeakSanitizer and
+    # clang's analyser look for leaks instead.
     step("lint", "cppcheck", ["cppcheck", "-j%d" % JOBS, "--quiet", "--std=c11", "--enable=warning,performance,portability",
                               "--inline-suppr", "--error-exitcode=1", "--suppress=missingIncludeSystem",
                               "--suppressions-list=tests/style/cppcheck.txt", "-D_GNU_SOURCE", "-Iinclude", "src"], 600)
     parallel(lambda name: step("lint", "gcc -fanalyzer " + name,
-                               ["gcc", *flags, "-O2", "-fanalyzer", "-Werror", "-c", "-o", "/dev/null", name], 300), names)
+                               ["gcc", *flags, "-O2", "-fanalyzer", "-Wno-analyzer-malloc-leak", "-Werror", "-c", "-o", "/dev/null", name], 300), names)
 
 
 def stage_unit():

@@ -81,7 +81,7 @@ static enum err_kind kind_of_errno(int number, enum err_kind otherwise)
 	}
 }
 
-int err_set(struct err *err, enum err_kind kind, const char *format, ...)
+int(err_set)(struct err *err, enum err_kind kind, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -92,7 +92,7 @@ int err_set(struct err *err, enum err_kind kind, const char *format, ...)
 	return -1;
 }
 
-int err_set_errno(struct err *err, enum err_kind otherwise, const char *format, ...)
+int(err_set_errno)(struct err *err, enum err_kind otherwise, const char *format, ...)
 {
 	int number = errno;
 	va_list args;

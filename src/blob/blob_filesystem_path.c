@@ -229,6 +229,7 @@ void fs_leaf_forget(struct blob_filesystem *fs, struct leaf *leaf)
 		if (fs->leaves[i] == leaf) {
 			fs->leaves[i] = NULL;
 			unref_locked(leaf);
+			break; /* it is there once */
 		}
 	pthread_mutex_unlock(&fs->lock);
 }

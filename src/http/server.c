@@ -161,7 +161,7 @@ static int listener_start(struct http_server *server, struct listener *l, struct
 		{MHD_OPTION_END, 0, NULL},
 	};
 	if (threads == 1)
-		more[0] = more[1];
+		more[0].option = MHD_OPTION_END;
 	l->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, server,
 		on_request, server, MHD_OPTION_LISTEN_SOCKET, l->fd, MHD_OPTION_NOTIFY_CONNECTION,

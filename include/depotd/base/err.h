@@ -61,6 +61,16 @@ int err_set(struct err *err, enum err_kind kind, const char *format, ...)
 int err_set_errno(struct err *err, enum err_kind otherwise, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* What both return, said where compilers and analysers see it: a caller that returns it has failed, always. */
+static inline int err_failed(int result)
+{
+	if (result != -1)
+		__builtin_unreachable();
+	return result;
+}
+#define err_set(...) err_failed((err_set)(__VA_ARGS__))
+#define err_set_errno(...) err_failed((err_set_errno)(__VA_ARGS__))
+
 void err_clear(struct err *err);
 
 /* The one table from error kind to HTTP status (RFC 9110 §15, RFC 4918 §11.5 for 507). */
