@@ -12,6 +12,25 @@ BEGIN
 END
 $$;
 
+-- A Bloom filter of a file's facets (see file_facet) and its digest, two bits for each. Lists carry it in their indexes: a
+-- list by one facet that asks for another one, or for a digest, reads the index alone and passes over most of the rows
+-- without it. The filter of a list is made by the same function: this is the only place that knows the bits.
+CREATE FUNCTION depot_internal.facet_bits(facets bigint[], digest bytea) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+	bits bigint := 0;
+	facet bigint;
+BEGIN
+	FOREACH facet IN ARRAY facets LOOP
+		bits := bits | (1::bigint << (facet & 63)::int) | (1::bigint << (facet >> 6 & 63)::int);
+	END LOOP;
+	IF digest IS NOT NULL THEN
+		bits := bits | (1::bigint << get_byte(digest, 0) % 64) | (1::bigint << get_byte(digest, 1) % 64);
+	END IF;
+	RETURN bits;
+END
+$$;
+
 -- One row is one stored file. Ids are time-ordered (UUID version 7), so the primary key grows at its
 -- right edge only.
 CREATE TABLE depot_internal.file (
@@ -30,7 +49,7 @@ CREATE TABLE depot_internal.file (
 	tags        text[] COLLATE "C" NOT NULL DEFAULT '{}',
 	attributes  jsonb  NOT NULL DEFAULT '{}',
 	facets      bigint[] NOT NULL DEFAULT '{}', -- the rows this file has in file_facet
-	facet_bits  bigint NOT NULL DEFAULT 0,  -- two bits for each of them and for sha256, see there
+	facet_bits  bigint NOT NULL GENERATED ALWAYS AS (depot_internal.facet_bits(facets, sha256)) STORED,
 	CONSTRAINT file_pkey PRIMARY KEY (id),
 	CONSTRAINT file_size CHECK (size >= 0),
 	CONSTRAINT file_revision CHECK (revision >= 1),
@@ -64,10 +83,6 @@ CREATE INDEX file_by_created_brin ON depot_internal.file
 -- its owner, each tag, each attribute. The number is a hash that the program makes (see the head of
 -- statements.sql). Three orders of the same narrow rows make every such filter with every sort one
 -- stretch of one index, whatever the data looks like.
---
--- facet_bits is a Bloom filter of all the facets of the file, and of its digest: facet f sets the bits f & 63 and
--- (f >> 6) & 63, the digest those of its first two bytes. A list by one facet that asks for others too reads the index
--- alone and passes over most of the rows without them.
 CREATE TABLE depot_internal.file_facet (
 	facet      bigint NOT NULL,
 	created_at bigint NOT NULL,

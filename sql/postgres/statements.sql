@@ -108,14 +108,10 @@ VALUES ($1::bigint, $2::text, $3::text, $4::bigint)
 -- name: file_insert
 WITH f AS (
 	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
-	                                 visibility, tags, attributes, revision, facets, facet_bits)
+	                                 visibility, tags, attributes, revision, facets)
 	VALUES ($1::uuid, $2::bigint, $3::text, $4::text, $5::bigint, $6::text, $7::text, decode($8::text, 'hex'),
 	        $9::bigint, $10::text, $11::text, ARRAY(SELECT json_array_elements_text($12::json)), $13::jsonb,
-	        $14::bigint, translate($15::text, '[]', '{}')::bigint[],
-	        (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
-	           FROM unnest(translate($15::text, '[]', '{}')::bigint[]) x)
-	        | (1::bigint << get_byte(decode($8::text, 'hex'), 0) % 64)
-	        | (1::bigint << get_byte(decode($8::text, 'hex'), 1) % 64))
+	        $14::bigint, translate($15::text, '[]', '{}')::bigint[])
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
@@ -137,11 +133,9 @@ WITH r AS MATERIALIZED (
 	            expires_at bigint, owner text, visibility text, tags text, attributes text, revision bigint, facets text)
 ), f AS (
 	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
-	                                 visibility, tags, attributes, revision, facets, facet_bits)
+	                                 visibility, tags, attributes, revision, facets)
 	SELECT id, created_at, name, name_folded, size, type, sniffed, decode(sha256, 'hex'), expires_at, owner, visibility,
-	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets,
-	       (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0) FROM unnest(facets) x)
-	       | (1::bigint << get_byte(decode(sha256, 'hex'), 0) % 64) | (1::bigint << get_byte(decode(sha256, 'hex'), 1) % 64)
+	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets
 	  FROM r
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
@@ -164,9 +158,6 @@ WITH old AS MATERIALIZED (
 	   SET name = $3::text, name_folded = $4::text, expires_at = $5::bigint, visibility = $6::text,
 	       tags = ARRAY(SELECT json_array_elements_text($7::json)), attributes = $8::jsonb,
 	       facets = translate($9::text, '[]', '{}')::bigint[],
-	       facet_bits = (SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
-	                       FROM unnest(translate($9::text, '[]', '{}')::bigint[]) x)
-	                    | (1::bigint << get_byte(u.sha256, 0) % 64) | (1::bigint << get_byte(u.sha256, 1) % 64),
 	       revision = u.revision + 1
 	  FROM old WHERE u.id = old.id
 	RETURNING u.*
@@ -526,11 +517,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: list_check
 	) k) c
 	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~c.facet_bits & (
-		SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
-		       | coalesce((1::bigint << get_byte(decode($14::text, 'hex'), 0) % 64)
-		                  | (1::bigint << get_byte(decode($14::text, 'hex'), 1) % 64), 0)
-		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
+	   AND ~c.facet_bits & (SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
 	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
 	    OR c.n = $2
        ) w
@@ -575,11 +562,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
        ) k
   JOIN depot_internal.file f ON f.id = k.id
  WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~k.facet_bits & (
-		SELECT coalesce(bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)), 0)
-		       | coalesce((1::bigint << get_byte(decode($14::text, 'hex'), 0) % 64)
-		                  | (1::bigint << get_byte(decode($14::text, 'hex'), 1) % 64), 0)
-		  FROM unnest(translate($5::text, '[]', '{}')::bigint[]) x) = 0
+	   AND ~k.facet_bits & (SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
 	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
 	   AND ($13 IS NULL OR f.name = $13)
 	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))

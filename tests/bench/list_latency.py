@@ -301,12 +301,11 @@ SELECT setseed(0.42);
 
 INSERT_ROWS = r"""
 INSERT INTO depot_internal.file (id, created_at, expires_at, size, sha256, visibility, name, name_folded, type, sniffed, owner,
-                                 tags, attributes, facets, facet_bits)
+                                 tags, attributes, facets)
 SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750000000000 END, size,
        sha, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
        name, lower(name), type, CASE WHEN r5 < 0.7 THEN type END, owner, tags, attributes,
-       facets, (SELECT bit_or((1::bigint << (x & 63)::int) | (1::bigint << (x >> 6 & 63)::int)) FROM unnest(facets) x)
-       | (1::bigint << get_byte(sha, 0) %% 64) | (1::bigint << get_byte(sha, 1) %% 64)
+       facets
   FROM (
 	SELECT g.i, ms, (lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id, h, p.type,
 	       least(exp(p.mu + p.sigma * sqrt(-2 * ln(1 - r1)) * cos(2 * pi() * r2)), 5e12)::bigint AS size,
