@@ -436,6 +436,22 @@ class OnAPhoneTest(PageTestCase):
         self.assertEqual(small, [])
 
 
+class OnASmallServerTest(PageTestCase):
+    server_flags = ("--limits.max_upload", "1M")
+
+    def test_a_file_that_is_too_large_is_refused_in_the_servers_words(self):
+        """The answer comes while the body is still being sent: it must not be lost to a connection reset."""
+        self.tolerated = ("413",)
+        for attempt in range(3):
+            self.browser.find("#picker").type(self.file("large-%d.bin" % attempt, bytes(30_000_000)))
+        self.browser.wait(lambda: len(self.browser.all(".transfer[data-state=failed]")) == 3, "the refusals")
+        for text in self.browser.texts(".transfer .detail"):
+            self.assertIn("Not uploaded", text)
+            self.assertNotIn("reached", text)
+        self.click("#transfers [data-do=clear]")
+        self.upload("small.bin", bytes(1000))
+
+
 class WithScriptsOffTest(PageTestCase):
     browser_options = {"scripts": False}
 

@@ -84,6 +84,37 @@ static void english_is_served_where_nothing_fits(void **state)
 	assert_language("pt;q=7, ,;;q=", "en");
 }
 
+static void among_equals_the_language_that_is_named_first_is_chosen(void **state)
+{
+	(void)state;
+	assert_language("pt, en", "pt");
+	assert_language("en, pt", "en");
+	assert_language("pt-BR;q=0.5, en;q=0.5", "pt");
+}
+
+static void a_wildcard_means_the_languages_that_are_not_named(void **state)
+{
+	(void)state;
+	assert_language("en;q=0, *", "pt");
+	assert_language("en;q=0.2, *;q=0.5", "pt");
+	assert_language("*, pt;q=0.1", "en");
+	assert_language("*", "en");
+}
+
+static void a_weight_is_read_strictly_and_a_malformed_element_passed_over(void **state)
+{
+	(void)state;
+	assert_language("en;q=0.8, pt ; Q=0.9 ", "pt");
+	assert_language("en;q=0.998, pt;q=0.999", "pt");
+	assert_language("en;q=0.5, pt;q=1.000", "pt");
+	assert_language("en;q=0.5, pt;q=1.001", "en");
+	assert_language("en;q=0.5, pt;q=0.9999", "en");
+	assert_language("en;q=0.5, pt;q=.9", "en");
+	assert_language("en;q=0.5, pt;q=0,9", "en");
+	assert_language("en;q=0.5, pt;level=1", "en");
+	assert_language("en;q=0.5, ;q=1, pt;q=0.", "en");
+}
+
 static json_t *strings_of(const char *path)
 {
 	for (const struct embedded_file *file = embedded_assets; file->path != NULL; file++) {
@@ -146,6 +177,9 @@ int main(void)
 		cmocka_unit_test(the_language_with_the_highest_quality_is_chosen),
 		cmocka_unit_test(every_kind_of_portuguese_is_served_portuguese),
 		cmocka_unit_test(english_is_served_where_nothing_fits),
+		cmocka_unit_test(among_equals_the_language_that_is_named_first_is_chosen),
+		cmocka_unit_test(a_wildcard_means_the_languages_that_are_not_named),
+		cmocka_unit_test(a_weight_is_read_strictly_and_a_malformed_element_passed_over),
 		cmocka_unit_test(both_languages_have_the_same_strings),
 		cmocka_unit_test(every_string_that_a_template_names_exists),
 	};
