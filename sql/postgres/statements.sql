@@ -116,8 +116,7 @@ WITH f AS (
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
 	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
-	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
-	ON CONFLICT DO NOTHING
+	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
 )
 SELECT 1 FROM f
 
@@ -141,8 +140,7 @@ WITH r AS MATERIALIZED (
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
 	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
-	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
-	ON CONFLICT DO NOTHING
+	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
 )
 SELECT 1 FROM f
 
