@@ -64,12 +64,12 @@ static int each_leaf_in(struct blob_filesystem *fs, const char *first, leaf_fn v
 	DIR *middle = open_listing(fs, fs->objects, first);
 	if (!middle)
 		return errno == ENOENT ? 0 : err_set_errno(err, ERR_IO, "objects/%s", first);
+	char name[LEAF_NAME_LEN + 1];
 	struct dirent *entry;
 	int rc = 0;
 	while (rc == 0 && (entry = next_entry(middle))) {
 		if (!is_hex(entry->d_name, 3))
 			continue;
-		char name[LEAF_NAME_LEN + 1];
 		memcpy(name, first, 5);
 		name[5] = '/';
 		memcpy(name + 6, entry->d_name, 4);
