@@ -228,8 +228,8 @@ void fs_leaf_forget(struct blob_filesystem *fs, struct leaf *leaf)
 	for (size_t i = 0; i < LEAF_CACHE; i++)
 		if (fs->leaves[i] == leaf) {
 			fs->leaves[i] = NULL;
-			unref_locked(leaf);
-			break; /* it is there once */
+			unref_locked(leaf); /* not the last: who calls this holds one */
+			break;
 		}
 	pthread_mutex_unlock(&fs->lock);
 }

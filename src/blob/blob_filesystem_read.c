@@ -47,7 +47,7 @@ int fs_open(struct blob_store *store, const struct uuid *id, struct blob_reader 
 	reader->base.store = store;
 	reader->base.size = st.st_size;
 	reader->fd = fd;
-	*out = &reader->base;
+	*out = (struct blob_reader *)reader; /* its first member */
 	return 1;
 }
 

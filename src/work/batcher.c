@@ -27,12 +27,13 @@ struct batcher {
 	void *context;
 	unsigned threads, started;
 	struct batcher_thread *thread; /* threads of them */
+	struct batch_item **batches;   /* of all threads, batch_max each */
 };
 
 struct batcher_thread {
 	struct batcher *batcher;
 	pthread_t id;
-	struct batch_item **batch; /* its own array of batch_max */
+	struct batch_item **batch; /* its own part of batches */
 };
 
 /* Takes up to batch_max items; 0 once stopping and empty. */
@@ -104,9 +105,8 @@ static int start_threads(struct batcher *batcher, const char *name)
 	while (rc == 0 && batcher->started < batcher->threads) {
 		struct batcher_thread *thread = &batcher->thread[batcher->started];
 		thread->batcher = batcher;
-		thread->batch = calloc(batcher->batch_max, sizeof(struct batch_item *));
-		rc = thread->batch ? pthread_create(&thread->id, NULL, batcher_thread, thread)
-				   : ENOMEM;
+		thread->batch = batcher->batches + batcher->started * batcher->batch_max;
+		rc = pthread_create(&thread->id, NULL, batcher_thread, thread);
 		if (rc == 0) {
 			pthread_setname_np(thread->id, name);
 			batcher->started++;
@@ -131,7 +131,9 @@ int batcher_new(const char *name, unsigned threads, size_t batch_max, size_t que
 	pthread_mutex_init(&batcher->lock, NULL);
 	pthread_cond_init(&batcher->work, NULL);
 	batcher->thread = calloc(batcher->threads, sizeof(*batcher->thread));
-	int rc = batcher->thread ? start_threads(batcher, name) : ENOMEM;
+	batcher->batches =
+		calloc(batcher->threads * batcher->batch_max, sizeof(struct batch_item *));
+	int rc = batcher->thread && batcher->batches ? start_threads(batcher, name) : ENOMEM;
 	if (rc != 0) {
 		batcher_free(&batcher);
 		errno = rc;
@@ -152,8 +154,7 @@ void batcher_free(struct batcher **batcherp)
 	pthread_mutex_unlock(&batcher->lock);
 	for (unsigned i = 0; i < batcher->started; i++)
 		pthread_join(batcher->thread[i].id, NULL);
-	for (unsigned i = 0; batcher->thread && i < batcher->threads; i++)
-		free(batcher->thread[i].batch);
+	free(batcher->batches);
 	free(batcher->thread);
 	pthread_cond_destroy(&batcher->work);
 	pthread_mutex_destroy(&batcher->lock);
