@@ -173,6 +173,18 @@ class WithScriptsTest(PageTestCase):
         self.browser.find("#picker").type(self.file("patient.txt", b"x"))
         self.wait_for_row("patient.txt")
 
+    def test_an_upload_goes_on_when_the_connection_is_back(self):
+        self.tolerated = ("ERR_INTERNET_DISCONNECTED",)
+        self.browser.cdp("Network.enable")
+        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.browser.cdp("Network.emulateNetworkConditions", offline=True, **conditions)
+        try:
+            self.browser.find("#picker").type(self.file("offline.txt", b"x"))
+            self.browser.wait(lambda: self.browser.all(".transfer[data-state=pausing]"), "the pause")
+        finally:
+            self.browser.cdp("Network.emulateNetworkConditions", offline=False, **conditions)
+        self.wait_for_row("offline.txt")
+
     def test_a_running_upload_can_be_cancelled(self):
         self.browser.cdp("Network.enable")
         self.browser.cdp("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1,
@@ -309,6 +321,13 @@ class WithScriptsTest(PageTestCase):
         self.browser.wait(lambda: self.names() and self.names()[0] == "zebra.png", "the pictures")
         self.assertNotIn("zoo.txt", self.names())
 
+    def test_a_type_that_the_page_does_not_offer_filters_too(self):
+        self.upload("only.png", picture())
+        self.upload("never.txt", b"x")
+        self.visit("/?type=image/png")
+        self.assertEqual(self.browser.find("#search [name=type]").property("value"), "image/png")
+        self.assertNotIn("never.txt", self.names())
+
     def test_a_tag_filters_the_list(self):
         self.server.put("tagged.txt", b"x", query="?tags=rare")
         self.visit("/")
@@ -422,7 +441,8 @@ class OnAPhoneTest(PageTestCase):
         self.click("#choose")
         self.assert_no_sideways_scrolling()
         self.click("#choose")
-        self.click(self.row("unbroken" * 20 + ".txt") + " .name")
+        self.browser.script("document.querySelector(arguments[0]).click()",  # a note may lie over it
+                            self.row("unbroken" * 20 + ".txt") + " .name")
         self.wait_until_shown("#viewer")
         self.assert_no_sideways_scrolling()
 
@@ -434,6 +454,33 @@ class OnAPhoneTest(PageTestCase):
             " return box.width > 1 && (box.height < 36 || box.width < 36) && each.checkVisibility(); })"
             ".map((each) => each.outerHTML)")
         self.assertEqual(small, [])
+
+
+class OnASmallPhoneTest(OnAPhoneTest):
+    browser_options = {"phone": (320, 568)}
+
+
+class InTheDarkTest(PageTestCase):
+    browser_options = {"dark": True}
+
+    def test_text_stands_out_from_its_ground(self):
+        """WCAG 2.2, 1.4.3: 4.5 to 1. Colours that are mixed or laid over each other are left to the eye."""
+        self.upload("contrast.txt", b"x")
+        poor = self.browser.script("""
+            const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+            const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+                .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+            const ground = (node) => {
+                const colour = parse(getComputedStyle(node).backgroundColor);
+                return colour.length < 4 || colour[3] ? colour : ground(node.parentElement);
+            };
+            return [...document.querySelectorAll('body *')].filter((node) => node.checkVisibility() && node.getBoundingClientRect().width > 1
+                && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())).map((node) => {
+                const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))];
+                return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), node.outerHTML];
+            }).filter(([contrast]) => contrast < 4.5)""")
+        self.assertEqual(poor, [])
+        self.assertEqual(self.browser.script("return matchMedia('(prefers-color-scheme: dark)').matches"), True)
 
 
 class OnASmallServerTest(PageTestCase):

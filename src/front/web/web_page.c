@@ -81,22 +81,33 @@ static const char *version(const char *name, char out[17])
 	return out;
 }
 
+static void append_option(const char *value, const char *label, bool selected,
+			  const struct language *language, struct buf *out)
+{
+	struct template_value values[] = {{"value", value}, {"label", label}};
+
+	expand(selected ? "option-selected.html" : "option.html", values, COUNT(values), language,
+	       out);
+}
+
+/* A value that the page does not offer, from a link, is an option of its own: the form says what the list is filtered by. */
 static void append_options(const struct choice *choices, size_t n, const char *chosen,
 			   const struct language *language, struct buf *out)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct template_value values[] = {
-			{"value", choices[i].value},
-			{"label", language_text(language, choices[i].text)},
-		};
-		bool selected = chosen && !strcmp(chosen, choices[i].value);
+	bool is_offered = false;
 
-		expand(selected ? "option-selected.html" : "option.html", values, COUNT(values),
-		       language, out);
+	for (size_t i = 0; i < n; i++) {
+		bool selected = !strcmp(chosen, choices[i].value);
+
+		is_offered = is_offered || selected;
+		append_option(choices[i].value, language_text(language, choices[i].text), selected,
+			      language, out);
 	}
+	if (!is_offered)
+		append_option(chosen, chosen, true, language, out);
 }
 
-/* For people: 1024s, one decimal below ten. app.js does the same with the browser's own formats. */
+/* For people: 1024s, one decimal below ten. text.js does the same with the browser's own formats. */
 static void format_size(int64_t size, char out[32])
 {
 	static const char *const UNITS[] = {"B", "kB", "MB", "GB", "TB", "PB"};

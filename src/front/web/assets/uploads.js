@@ -192,7 +192,8 @@ function report() {
 	const sent = wanted.reduce((all, transfer) => all + transfer.sent, 0);
 	total.add(sent);
 	const speed = total.value;
-	sum.textContent = speed && sent < bytes
+	if (wanted.length < 2) sum.textContent = ""; // its own line says it all
+	else sum.textContent = speed && sent < bytes
 		? t("sum", { done, all: wanted.length, speed: size(speed), left: duration((bytes - sent) / speed) })
 		: t("sum_short", { done, all: wanted.length });
 	const running = transfers.some((transfer) => !transfer.over);
