@@ -28,6 +28,7 @@ DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev
                 chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs
 
 LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd
+HAVE       := $(shell $(PKG_CONFIG) --exists $(LIBRARIES) 2>/dev/null && echo yes)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBS       := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -lm -pthread
 
@@ -52,7 +53,7 @@ MAIN       := $(BUILD)/src/main.o
 LIBRARY    := $(BUILD)/libdepotd.a
 
 .PHONY: all run check check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
-        unit fuzzers docs style packages-build packages-check print-cflags FORCE
+        unit fuzzers docs style libraries packages-build packages-check print-cflags FORCE
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/depotd ## build the daemon, build/depotd
@@ -123,6 +124,13 @@ $(BUILD)/gen/media_extensions.c: src/embed/embed.py /etc/mime.types
 
 # --- the program ---
 
+libraries:
+ifneq ($(HAVE),yes)
+	@echo "Libraries are missing. As root: apt-get install $(DEBIAN_BUILD)" >&2
+	@echo "(or let make run do it). $(PKG_CONFIG) says:" >&2
+	@$(PKG_CONFIG) --print-errors --exists $(LIBRARIES)
+endif
+
 # Rewritten only when the compiler or its flags are others than last time.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
@@ -140,7 +148,7 @@ $(LIBRARY): $(filter-out $(MAIN),$(OBJECTS)) $(GENERATED_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(BUILD)/%.o: %.c $(BUILD)/flags | $(GENERATED)
+$(BUILD)/%.o: %.c $(BUILD)/flags | libraries $(GENERATED)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
