@@ -298,13 +298,19 @@ static size_t skip_bytes(struct conn *c, const char *data, size_t n)
 	return at;
 }
 
-/* Passes over the rest of a body that was refused. 1: the next head may come; else what recv() returns. */
+/*
+ * Passes over the rest of a body that was refused. 1: the next head may come; else what recv() returns. A chunked body does not
+ * say how long it is: when it turns out to be too long to be passed over, the connection ends, lingering.
+ */
 static ssize_t gate_skip(struct conn *c)
 {
 	static _Thread_local char scratch[GATE_READ];
 	while (!framing_done(c->skip)) {
-		if (c->skip_left == 0 || c->skip->state == FRAMING_BROKEN)
+		if (c->skip_left == 0 || c->skip->state == FRAMING_BROKEN) {
+			/* The answer is out, the client may not have read it: a close now would reset it away. */
+			pump_linger(c->server->pump, c->fd);
 			return 0;
+		}
 		if (c->stash.len > 0) {
 			size_t used = skip_bytes(c, c->stash.data + c->stash.off, c->stash.len);
 			stash_take(&c->stash, used);

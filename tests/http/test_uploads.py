@@ -536,7 +536,7 @@ class LimitedUploads(DepotCase):
         for framing in ("length", "chunked"):
             with self.subTest(framing=framing), self.stores_nothing():
                 connection = self.connect()
-                size = 4 * MIB
+                size = 16 * MIB
                 if framing == "length":
                     connection.send(raw_http.encode_request("PUT", "/files/over.bin", (), pattern_bytes(size)))
                 else:
