@@ -262,7 +262,7 @@ SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depo
 -- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
 --
 --   $1 rows wanted          $2 budget: rows to look at       $3 now
---   $4 facet|null           the one to go by (walk_facet, fetch_facet, fetch_facet_size)
+--   $4 facet|null           the one to go by (walk_facet, fetch_facet_*)
 --   $5 facets               all that a file must have, the one of $4 included; '[]' none
 --   $6 from_number|null  $7 from_name|null  $8 from_id       where to start, below
 --   $9 created_low, inclusive   $10 created_high, exclusive  (none: -2^63, 2^63-1)
@@ -302,7 +302,8 @@ SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depo
 --      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
 --         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
 --   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
---      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on until SEARCH_TIME (40 ms).
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings
+--      up). Else walk on until SEARCH_TIME (40 ms).
 --   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
 --   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
 --   like any other: only the lack of a cursor ends a list.
@@ -515,7 +516,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: list_check
 	) k) c
 	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~c.facet_bits & (SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ~c.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
 	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
 	    OR c.n = $2
        ) w
@@ -560,7 +562,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
        ) k
   JOIN depot_internal.file f ON f.id = k.id
  WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~k.facet_bits & (SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
 	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
 	   AND ($13 IS NULL OR f.name = $13)
 	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
