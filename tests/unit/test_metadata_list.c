@@ -14,9 +14,17 @@
 #include "depotd/base/utf8.h"
 #include "metadata_fixture.h"
 
-enum { ROWS = 3000, RANDOM_QUERIES = 400, LEAVES_MAX = 64, TEXT_MAX = 1200, PAGES_MAX = 100000 };
+enum { ROWS = 3000, RANDOM_QUERIES = 250, LEAVES_MAX = 64, TEXT_MAX = 1200, PAGES_MAX = 100000 };
 
 static struct file_record *rows[ROWS];
+
+/* What the oracle reads of each row, made once. */
+static struct {
+	wchar_t *name; /* folded */
+	size_t length;
+	json_t *tags, *attributes;
+} known[ROWS];
+
 static int64_t now_ms;
 static locale_t utf8;
 
@@ -152,6 +160,38 @@ static const char *const attribute_sets[] = {
 	"{\"deep\":{\"er\":{\"est\":[\"end\",\"end\"]}}}",
 };
 
+/* As wide characters in lower case; Σ, σ and ς are one. */
+static size_t fold(const char *text, wchar_t out[TEXT_MAX])
+{
+	size_t n = strlen(text), length = 0;
+
+	for (size_t at = 0; at < n && length < TEXT_MAX;) {
+		uint32_t code = 0;
+		unsigned bytes = utf8_decode(text + at, n - at, &code);
+
+		assert_true(bytes > 0);
+		out[length] = (wchar_t)towlower_l((wint_t)code, utf8);
+		if (out[length] == L'ς')
+			out[length] = L'σ';
+		length++;
+		at += bytes;
+	}
+	return length;
+}
+
+static void know(size_t i)
+{
+	wchar_t folded[TEXT_MAX];
+	struct err err = {0};
+
+	known[i].length = fold(rows[i]->name, folded);
+	known[i].name = calloc(known[i].length + 1, sizeof(wchar_t));
+	assert_non_null(known[i].name);
+	wmemcpy(known[i].name, folded, known[i].length);
+	known[i].tags = json_parse(rows[i]->tags, strlen(rows[i]->tags), &err);
+	known[i].attributes = json_parse(rows[i]->attributes, strlen(rows[i]->attributes), &err);
+}
+
 static void make_row(size_t i)
 {
 	struct file_record record = sample();
@@ -175,6 +215,7 @@ static void make_row(size_t i)
 			    : below(20) == 0 ? now_ms + 100000000
 					     : FILE_EXPIRES_NEVER;
 	rows[i] = make(&record);
+	know(i);
 }
 
 static void store_rows(struct metadata *store)
@@ -203,40 +244,22 @@ static int make_rows(void **state)
 static int free_rows(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ROWS; i++)
+	for (size_t i = 0; i < ROWS; i++) {
 		file_record_unref(&rows[i]);
+		free(known[i].name);
+		json_decref(known[i].tags);
+		json_decref(known[i].attributes);
+	}
 	freelocale(utf8);
 	return 0;
 }
 
 /* --- the oracle --- */
 
-/* As wide characters in lower case; Σ, σ and ς are one. */
-static size_t fold(const char *text, wchar_t out[TEXT_MAX])
+static bool contains(size_t row, const wchar_t *part, size_t n)
 {
-	size_t n = strlen(text), length = 0;
-
-	for (size_t at = 0; at < n && length < TEXT_MAX;) {
-		uint32_t code = 0;
-		unsigned bytes = utf8_decode(text + at, n - at, &code);
-
-		assert_true(bytes > 0);
-		out[length] = (wchar_t)towlower_l((wint_t)code, utf8);
-		if (out[length] == L'ς')
-			out[length] = L'σ';
-		length++;
-		at += bytes;
-	}
-	return length;
-}
-
-static bool contains(const char *name, const char *q)
-{
-	wchar_t text[TEXT_MAX], part[TEXT_MAX];
-	size_t n = fold(name, text), m = fold(q, part);
-
-	for (size_t i = 0; i + m <= n; i++) {
-		if (wmemcmp(text + i, part, m) == 0)
+	for (size_t i = 0; i + n <= known[row].length; i++) {
+		if (wmemcmp(known[row].name + i, part, n) == 0)
 			return true;
 	}
 	return false;
@@ -292,36 +315,28 @@ static bool has_leaf(json_t *value, const char *path, const char *wanted)
 	return false;
 }
 
-static bool has_attribute(const struct file_record *row, const struct list_attribute *wanted)
+static bool has_tag(size_t row, const char *wanted)
 {
-	struct err err = {0};
-	json_t *object = json_parse(row->attributes, strlen(row->attributes), &err);
-	bool found = has_leaf(object, wanted->path, wanted->value);
-
-	json_decref(object);
-	return found;
-}
-
-static bool has_tag(const struct file_record *row, const char *wanted)
-{
-	struct err err = {0};
-	json_t *tags = json_parse(row->tags, strlen(row->tags), &err), *tag;
-	bool found = false;
+	json_t *tag;
 	size_t i;
 
-	json_array_foreach(tags, i, tag) found =
-		found || strcmp(json_string_value(tag), wanted) == 0;
-	json_decref(tags);
-	return found;
+	json_array_foreach(known[row].tags, i, tag)
+	{
+		if (strcmp(json_string_value(tag), wanted) == 0)
+			return true;
+	}
+	return false;
 }
 
-static bool passes(const struct file_record *row, const struct list_query *q)
+/* The query but for q. */
+static bool passes(size_t i, const struct list_query *q)
 {
+	const struct file_record *row = rows[i];
 	size_t major = strcspn(row->type, "/");
 
 	if (row->expires_ms != FILE_EXPIRES_NEVER && row->expires_ms <= now_ms)
 		return false;
-	if ((q->q && !contains(row->name, q->q)) || (q->name && strcmp(row->name, q->name) != 0))
+	if (q->name && strcmp(row->name, q->name) != 0)
 		return false;
 	if (q->type && strcmp(row->type, q->type) != 0)
 		return false;
@@ -337,12 +352,12 @@ static bool passes(const struct file_record *row, const struct list_query *q)
 		return false;
 	if (row->created_ms < q->created_after || row->created_ms >= q->created_before)
 		return false;
-	for (size_t i = 0; i < q->tag_count; i++) {
-		if (!has_tag(row, q->tags[i]))
+	for (size_t k = 0; k < q->tag_count; k++) {
+		if (!has_tag(i, q->tags[k]))
 			return false;
 	}
-	for (size_t i = 0; i < q->attribute_count; i++) {
-		if (!has_attribute(row, &q->attributes[i]))
+	for (size_t k = 0; k < q->attribute_count; k++) {
+		if (!has_leaf(known[i].attributes, q->attributes[k].path, q->attributes[k].value))
 			return false;
 	}
 	return true;
@@ -367,10 +382,11 @@ static int compare_rows(const void *a, const void *b)
 
 static size_t expected(const struct list_query *query, struct file_record *out[ROWS])
 {
-	size_t n = 0;
+	wchar_t part[TEXT_MAX];
+	size_t n = 0, length = query->q ? fold(query->q, part) : 0;
 
 	for (size_t i = 0; i < ROWS; i++) {
-		if (passes(rows[i], query))
+		if (passes(i, query) && contains(i, part, length))
 			out[n++] = rows[i];
 	}
 	ordering = query;
@@ -607,7 +623,7 @@ static void each_filter_with_each_sort_gives_the_same_pages_as_a_loop(void **sta
 	struct fixture *f = filled(state);
 
 	for (size_t i = 0; i < COUNT(filters); i++) {
-		for (int round = 0; round < (filters[i] == all_files ? 1 : 8); round++) {
+		for (int round = 0; round < (filters[i] == all_files ? 1 : 6); round++) {
 			struct list_query query;
 
 			list_query_init(&query);
