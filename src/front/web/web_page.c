@@ -1,6 +1,19 @@
 /*
  * The page, rendered here so that it works with scripts off: the form, the list with its search, one page of it and a link to the
  * next. With scripts on, app.js takes over the same elements. The query is read on the event thread, the list on a worker.
+ *
+ * What fills the templates, besides {{t:...}}; the ones in three braces are HTML expanded before:
+ *
+ *   page.html       lang, v_icon, v_style, v_app (digests of assets), q, {{{strings}}} (the language's JSON), {{{type_options}}},
+ *                   {{{sort_options}}}, {{{rows}}}, {{{empty}}}, {{{next}}}, {{{tag_input}}}, {{{tag_filter}}}, {{{row_template}}}
+ *   row.html        id, url, name, type, bytes (exact), size (for people), created_at (RFC 3339), created, {{{thumbnail}}},
+ *                   {{{tags}}}, {{{expires}}}; without any value it is the template of the rows that scripts add
+ *   expires.html    expires_at, expires          tag.html         tag, tag_query (percent-encoded)
+ *   thumbnail.html  url                          badge.html       badge
+ *   option.html, option-selected.html            value, label
+ *   next.html       query, cursor                empty.html       text
+ *   tag-input.html, tag-filter.html              tag
+ *   message.html    lang, v_icon, v_style, status, title, detail, request_id
  */
 
 #include <inttypes.h>
