@@ -1,9 +1,9 @@
 /* What a file is called, by bytes, name and client; and what may be shown inline. */
 #include <stdio.h>
 
+#include "../../src/model/media_private.h"
 #include "depotd/base/embedded.h"
 #include "depotd/model/media_type.h"
-#include "../../src/model/media_private.h"
 #include "unit.h"
 
 #define BYTES(literal) (const unsigned char *)(literal), sizeof(literal) - 1

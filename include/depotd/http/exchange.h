@@ -40,7 +40,7 @@ struct http_handler {
 };
 
 /* --- the request --- */
-void *exchange_context(const struct exchange *x); /* what http_server_new() was given */
+void *exchange_context(const struct exchange *x);      /* what http_server_new() was given */
 const char *exchange_method(const struct exchange *x); /* as sent; HEAD stays HEAD */
 bool exchange_is_head(const struct exchange *x);
 const char *exchange_target(const struct exchange *x); /* the path as sent, without the query */
@@ -80,9 +80,11 @@ void reply_empty_of_length(struct exchange *x, int64_t length);
 /* Takes the buf's memory (the buf is new after). A failed buf becomes 503. */
 void reply_buf(struct exchange *x, struct buf *body);
 /* Memory that outlives the exchange (static), or is held until release(context) is called (worker or event thread; must not block). */
-void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context), void *context);
+void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context),
+		  void *context);
 /* sendfile of [offset, offset + n) of fd, which stays open until release(context) is called, on a worker. */
-void reply_file(struct exchange *x, int fd, int64_t offset, int64_t n, void (*release)(void *context), void *context);
+void reply_file(struct exchange *x, int fd, int64_t offset, int64_t n,
+		void (*release)(void *context), void *context);
 /*
  * A body of n bytes made piece by piece: read() is called on a worker, ahead of what is sent and within bounds; it fills at most
  * max bytes and says how many; 0 or -1 ends the connection (the length was promised). release(context) on a worker.

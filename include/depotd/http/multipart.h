@@ -18,10 +18,10 @@
 enum { MULTIPART_BOUNDARY_MAX = 70, MULTIPART_HEADERS_MAX = 16 * 1024, MULTIPART_PARTS_MAX = 1000 };
 
 struct multipart_part {
-	const char *name;         /* the field's name */
-	const char *filename;     /* NULL: a text field. "" : a file input with no file chosen */
+	const char *name;     /* the field's name */
+	const char *filename; /* NULL: a text field. "" : a file input with no file chosen */
 	size_t filename_len;
-	const char *content_type; /* as given, or NULL */
+	const char *content_type;                 /* as given, or NULL */
 	const char *content_digest, *repr_digest; /* of the part's headers, or NULL */
 };
 

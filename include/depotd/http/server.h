@@ -20,36 +20,38 @@
 enum http_access_log { HTTP_ACCESS_LOG_OFF, HTTP_ACCESS_LOG_COMBINED, HTTP_ACCESS_LOG_JSON };
 
 struct http_config {
-	unsigned event_threads;        /* per listener; 0: one a processor, at most 4 */
-	unsigned max_connections;      /* all listeners together */
+	unsigned event_threads;               /* per listener; 0: one a processor, at most 4 */
+	unsigned max_connections;             /* all listeners together */
 	unsigned max_connections_per_address; /* 0 no limit; loopback is exempt */
-	size_t buffer_bytes;           /* all body buffers together: memory of uploads is bounded by this */
-	size_t header_bytes;           /* largest request line and header block */
-	int64_t header_timeout_ms;     /* from the first byte (or accept) to the end of the headers */
-	int64_t idle_timeout_ms;       /* silence on a connection, and keep-alive */
-	int64_t min_rate;              /* bytes/s that a body must make over any idle_timeout; 0 no limit */
+	size_t buffer_bytes; /* all body buffers together: memory of uploads is bounded by this */
+	size_t header_bytes; /* largest request line and header block */
+	int64_t header_timeout_ms; /* from the first byte (or accept) to the end of the headers */
+	int64_t idle_timeout_ms;   /* silence on a connection, and keep-alive */
+	int64_t min_rate; /* bytes/s that a body must make over any idle_timeout; 0 no limit */
 	enum http_access_log access_log;
-	struct pool *workers;          /* not owned */
-	struct metrics *metrics;       /* or NULL */
+	struct pool *workers;    /* not owned */
+	struct metrics *metrics; /* or NULL */
 	/*
 	 * How a problem is shown to a browser (Accept prefers text/html): fills a whole HTML page. NULL: JSON for everyone.
 	 * Any thread, must not block.
 	 */
-	void (*problem_page)(struct exchange *x, int status, const char *title, const char *detail, struct buf *page);
+	void (*problem_page)(struct exchange *x, int status, const char *title, const char *detail,
+			     struct buf *page);
 };
 
 /* One row of the routing table. */
 struct http_route {
-	const char *method;  /* "GET" also serves HEAD */
-	const char *pattern; /* "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched */
+	const char *method; /* "GET" also serves HEAD */
+	const char *
+		pattern; /* "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched */
 	const struct http_handler *handler;
 };
 
 struct http_server;
 
 /* routes: ends with a row of NULLs, lives as long as the server. context: what exchange_context() gives. */
-int http_server_new(const struct http_config *config, const struct http_route *routes, void *context,
-		    struct http_server **out, struct err *err);
+int http_server_new(const struct http_config *config, const struct http_route *routes,
+		    void *context, struct http_server **out, struct err *err);
 /*
  * Adds a listener: "127.0.0.1:8080", "[::]:80", "localhost:0"; several for a name with several addresses. IPv6 listeners
  * are IPv6 only. Or an inherited descriptor (socket activation).
