@@ -471,10 +471,13 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 			 WHERE k.facet = $4::bigint AND k.created_at >= $9::bigint AND k.created_at < $10::bigint
 			OFFSET 0) k
 
+-- Of the indexes file_facet_by_name alone has the name, but to go by it reads all of the facet: asking for the ctid, which
+-- no index has, keeps the planner from it.
 -- fragment: fetch_facet_created_named
 		SELECT * FROM (
 			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 			 WHERE k.facet = $4::bigint AND k.created_at >= $9::bigint AND k.created_at < $10::bigint
+			   AND k.ctid <> '(0,0)'::tid
 			OFFSET 0) k
 
 -- fragment: fetch_facet_size
@@ -487,6 +490,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 		SELECT * FROM (
 			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
 			 WHERE k.facet = $4::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+			   AND k.ctid <> '(0,0)'::tid
 			OFFSET 0) k
 
 -- fragment: pick_created_asc
@@ -578,8 +582,14 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: walk_order_created_desc
  ORDER BY k.created_at DESC, k.id DESC LIMIT $1::bigint) page
 
+-- fragment: walk_order_same_asc
+ ORDER BY k.id LIMIT $1::bigint) page
+
 -- fragment: walk_order_name_asc
  ORDER BY k.name, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_same_desc
+ ORDER BY k.id DESC LIMIT $1::bigint) page
 
 -- fragment: walk_order_name_desc
  ORDER BY k.name DESC, k.id DESC LIMIT $1::bigint) page
@@ -615,8 +625,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- name: files_walk_facet_name_desc = walk_row walk_facet_name_desc walk_check walk_order_name_desc walk_end walk_facet_name_desc walk_end_tail
 -- name: files_walk_facet_size_asc = walk_row walk_facet_size_asc walk_check walk_order_size_asc walk_end walk_facet_size_asc walk_end_tail
 -- name: files_walk_facet_size_desc = walk_row walk_facet_size_desc walk_check walk_order_size_desc walk_end walk_facet_size_desc walk_end_tail
--- name: files_walk_same_name_asc = walk_row walk_same_asc walk_check walk_order_name_asc walk_end walk_same_asc walk_end_tail
--- name: files_walk_same_name_desc = walk_row walk_same_desc walk_check walk_order_name_desc walk_end walk_same_desc walk_end_tail
+-- name: files_walk_same_name_asc = walk_row walk_same_asc walk_check walk_order_same_asc walk_end walk_same_asc walk_end_tail
+-- name: files_walk_same_name_desc = walk_row walk_same_desc walk_check walk_order_same_desc walk_end walk_same_desc walk_end_tail
 -- name: files_walk_content_created_asc = walk_row walk_content_asc walk_check walk_order_created_asc walk_end walk_content_asc walk_end_tail
 -- name: files_walk_content_created_desc = walk_row walk_content_desc walk_check walk_order_created_desc walk_end walk_content_desc walk_end_tail
 -- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc

@@ -554,6 +554,31 @@ def check(store, rows, n):
     say(f"{n} lists are right; {len(ways)} ways taken, never: {' '.join(unused) or 'none'}")
 
 
+INDEX_OF = {"walk_all": "file_by_", "walk_facet": "file_facet_by_", "walk_same": "file_by_name", "walk_content": "file_by_sha256",
+            "fetch_created": "file_by_created", "fetch_size": "file_by_size", "fetch_name": "file_by_name",
+            "fetch_sha256": "file_by_sha256", "fetch_search": "file_by_trigram", "fetch_facet_created": "file_facet_pkey",
+            "fetch_facet_size": "file_facet_by_size"}
+
+
+def check_plans(store):
+    """Every list statement has the one plan it is meant to have, whatever the planner knows of the tables."""
+    wrong = []
+    for name, text in store.texts.items():
+        meant = re.match("files_((?:walk|fetch)_.+)_(created|name|size)_(asc|desc)$", name)
+        if not meant:
+            continue
+        index = INDEX_OF[meant[1]]
+        index = (index + meant[2] if index.endswith("_by_") else index).replace("file_facet_by_created", "file_facet_pkey")
+        store.script("PREPARE one AS " + text)
+        plan = "\n".join(row[0] for row in store.script(f"EXPLAIN EXECUTE one({', '.join(['NULL'] * 16)})"))
+        store.script("DEALLOCATE one")
+        used = {a or b for a, b in re.findall(r"using (\w+) on|Bitmap Index Scan on (\w+)", plan)}
+        if index not in used or used - {index, "file_pkey"} or "Seq Scan" in plan or ("Sort" in plan and "_walk_" in name):
+            wrong.append(f"{name} uses {sorted(used)}")
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
 # ---- the cluster -----------------------------------------------------------------------------------------------------
 
 class Cluster:
@@ -627,6 +652,8 @@ def main():
             admin.script("CREATE DATABASE loading")
             store = cluster.connect("loading")
             schema(store)
+            if options.check:
+                check_plans(store)
             say(f"making {options.rows} rows")
             load(store, options.rows)
             del store.connection
@@ -646,6 +673,7 @@ def main():
 
 
 def run_checks(store, options):
+    check_plans(store)
     global CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH, LIST_TIME
     rows, after = [], NIL
     while True:
