@@ -10,7 +10,7 @@
  *
  * The means is this file's recv(): the program's own definition comes before libc's, for shared libraries as for static ones,
  * so libmicrohttpd calls it. For a socket that is not one of the server's connections it is libc's recv() exactly.
- * http_server_start() checks that libmicrohttpd really comes through here.
+ * A request that did not come through here is refused (server.c), so nothing is ever served unchecked.
  *
  * Threads: a connection's reads come from its event thread alone. The table is written on that thread too, and read by
  * whoever calls recv() for any socket.
