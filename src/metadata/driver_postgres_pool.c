@@ -33,7 +33,7 @@ struct pg_pool {
 	struct driver_config config;
 	pthread_t thread;
 	int wake_fd; /* readable when the pool is being freed: ends an attempt */
-	struct metric *up, *open, *attempts, *failures;
+	struct metric *open, *attempts, *failures;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* for callers: a connection is idle, or the state is another */
@@ -76,7 +76,6 @@ static void attempt_succeeded(struct pg_pool *p, struct pg_connection *c)
 	p->state = POOL_UP;
 	p->pause_ms = PAUSE_FIRST_MS;
 	p->next_attempt_ns = 0;
-	metric_set(p->up, 1);
 	metric_set(p->open, (int64_t)p->total);
 }
 
@@ -90,10 +89,8 @@ static void attempt_failed(struct pg_pool *p, const struct err *err)
 	p->pause_ms = p->pause_ms * 2 < PAUSE_MAX_MS ? p->pause_ms * 2 : PAUSE_MAX_MS;
 	metric_add(p->failures, 1);
 	/* Others may be in use and well, when the server only has no place for one more. */
-	if (p->state == POOL_SUSPECT || p->total == 0) {
+	if (p->state == POOL_SUSPECT || p->total == 0)
 		p->state = POOL_DOWN;
-		metric_set(p->up, 0);
-	}
 }
 
 /* Called and returns with the lock held. */
@@ -255,7 +252,6 @@ static void add_metrics(struct pg_pool *p, struct metrics *m)
 {
 	if (!m)
 		return;
-	p->up = metrics_gauge(m, "depotd_database_up", "Whether the database answers.", NULL);
 	p->open = metrics_gauge(m, "depotd_database_connections", "Open connections of the pool.",
 				NULL);
 	p->attempts =

@@ -46,13 +46,41 @@ int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struc
 	return read_files(store, "files_expired", params, 2, limit, out, err);
 }
 
-struct presence {
-	const struct uuid *ids;
-	size_t n;
-	bool *present;
+/* An id that is asked for, and where; sorted by id, so that the rows, which come in no order, find their places. */
+struct asked {
+	struct uuid id;
+	size_t place;
 };
 
-/* The rows come in no order; ids may repeat. n is small: a look at each. */
+struct presence {
+	struct asked asked[PRESENT_MAX];
+	size_t n;
+	bool present[PRESENT_MAX];
+};
+
+static int compare_asked(const void *a, const void *b)
+{
+	const struct asked *left = a, *right = b;
+
+	return uuid_compare(&left->id, &right->id);
+}
+
+/* The first of those that ask for this id; the same id may be asked for twice. */
+static size_t first_asked(const struct presence *p, const struct uuid *id)
+{
+	size_t low = 0, high = p->n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (uuid_compare(&p->asked[middle].id, id) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static int mark_present(void *context, const struct value *columns, size_t n, struct err *err)
 {
 	struct presence *p = context;
@@ -61,40 +89,53 @@ static int mark_present(void *context, const struct value *columns, size_t n, st
 	if (n < 1 || columns[0].null || columns[0].kind != VALUE_TEXT ||
 	    !uuid_parse(columns[0].text, &id))
 		return err_set(err, ERR_INTERNAL, "the database gave an id that is none");
-	for (size_t i = 0; i < p->n; i++) {
-		if (uuid_compare(&p->ids[i], &id) == 0)
-			p->present[i] = true;
-	}
+	for (size_t i = first_asked(p, &id); i < p->n && uuid_compare(&p->asked[i].id, &id) == 0;
+	     i++)
+		p->present[p->asked[i].place] = true;
 	return 0;
 }
 
-int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present,
-		     struct err *err)
+/* A JSON array of the ids. */
+static void write_ids(const struct uuid *ids, size_t n, struct buf *out)
 {
-	bool found[PRESENT_MAX] = {false};
-	struct presence presence = {ids, n, found};
 	char text[UUID_TEXT_LEN + 1];
 	struct json_writer w;
-	struct value param;
-	struct buf list;
-	int rc;
 
-	if (n > PRESENT_MAX)
-		return err_set(err, ERR_INVALID, "more than %d ids", PRESENT_MAX);
-	buf_init(&list, IDS_TEXT_MAX);
-	json_writer_init(&w, &list);
+	json_writer_init(&w, out);
 	json_open_array(&w);
 	for (size_t i = 0; i < n; i++) {
 		uuid_format(&ids[i], text);
 		json_text(&w, text);
 	}
 	json_close_array(&w);
+}
+
+int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, bool *present,
+		     struct err *err)
+{
+	struct presence *presence;
+	struct value param;
+	struct buf list;
+	int rc;
+
+	if (n > PRESENT_MAX)
+		return err_set(err, ERR_INVALID, "more than %d ids", PRESENT_MAX);
+	presence = calloc(1, sizeof(*presence));
+	if (!presence)
+		return err_set(err, ERR_NO_MEMORY, "a list of ids");
+	presence->n = n;
+	for (size_t i = 0; i < n; i++)
+		presence->asked[i] = (struct asked){ids[i], i};
+	qsort(presence->asked, n, sizeof(presence->asked[0]), compare_asked);
+	buf_init(&list, IDS_TEXT_MAX);
+	write_ids(ids, n, &list);
 	param = value_text(buf_text(&list));
 	rc = list.failed ? err_set(err, ERR_NO_MEMORY, "a list of ids")
-			 : store_read(store, "files_present", &param, 1, mark_present, &presence,
+			 : store_read(store, "files_present", &param, 1, mark_present, presence,
 				      store_deadline(store), err);
-	buf_release(&list);
 	if (rc == 0)
-		memcpy(present, found, n * sizeof(*present));
+		memcpy(present, presence->present, n * sizeof(*present));
+	buf_release(&list);
+	free(presence);
 	return rc;
 }

@@ -483,6 +483,32 @@ static void a_registration_that_is_never_answered_has_an_unknown_outcome(void **
 	file_record_unref(&file);
 }
 
+/* Another node migrates, and the plans that this one's connections hold are of another table. */
+static void plans_that_went_stale_are_made_anew(void **state)
+{
+	struct outage *o = outage(state);
+	struct file_record record = sample(), *file = put(o->store, &record), *got = NULL;
+	const char *view = postgres_cluster_query(cluster, "outage",
+						  "SELECT pg_get_viewdef('depot.files'::regclass)");
+	char remake[FIXTURE_URL_MAX + 64];
+
+	snprintf(remake, sizeof(remake), "CREATE VIEW depot.files AS %s", view);
+	assert_int_equal(find(o->store, &record.id, &got), 1);
+	file_record_unref(&got);
+	postgres_cluster_query(cluster, "outage",
+			       "DROP VIEW depot.files; ALTER TABLE depot_internal.file ALTER "
+			       "sniffed TYPE varchar(255)");
+	assert_int_equal(find(o->store, &record.id, &got), 1);
+	file_record_unref(&got);
+	postgres_cluster_query(
+		cluster, "outage",
+		"ALTER TABLE depot_internal.file ALTER sniffed TYPE text COLLATE \"C\"");
+	postgres_cluster_query(cluster, "outage", remake);
+	assert_int_equal(find(o->store, &record.id, &got), 1);
+	file_record_unref(&got);
+	file_record_unref(&file);
+}
+
 /* --- a server that refuses --- */
 
 struct hogs {
@@ -745,6 +771,7 @@ int main(void)
 		T(a_change_whose_commit_was_not_answered_is_neither_success_nor_failure),
 		T(a_registration_whose_commit_was_not_answered_is_made_again),
 		T(a_registration_that_is_never_answered_has_an_unknown_outcome),
+		T(plans_that_went_stale_are_made_anew),
 		T(without_a_connection_left_those_that_are_there_are_shared),
 		T(a_server_without_a_connection_left_is_unavailable),
 		T(a_read_only_server_is_unavailable_until_it_is_not),
