@@ -7,15 +7,22 @@
  * body_pull() never blocks. Workers only, but for the small helpers.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "depotd/base/clock.h"
 #include "exchange_private.h"
 
 enum {
 	BUFFER_BYTES = 256 * 1024,
 	SPARE_BYTES = 16 * 1024,        /* on the stack, when all buffers are out */
 	VISIT_BYTES = 16 * 1024 * 1024, /* after so much others get their turn */
+	AHEAD_FROM = 4 * BUFFER_BYTES,  /* more of a body than this is worth reading ahead */
+	GATHER_MIN = 128 * 1024,        /* bytes that are worth a visit */
+	GATHER_MAX = 1024 * 1024,
+	GATHER_NS = 1000 * 1000, /* or what comes in this time */
+	STAY_MS = 5,             /* how long a worker waits for a fast client itself */
 };
 
 /* --- the shared buffers --- */
@@ -135,6 +142,9 @@ struct visit {
 	struct exchange *x;
 	char *buffer;
 	size_t size;
+	char *other;         /* the buffer that is read ahead into, or NULL */
+	struct ahead *ahead; /* NULL until it is wanted */
+	bool reading_ahead;
 	size_t budget;
 	struct err err;
 };
@@ -179,30 +189,104 @@ static enum body_result pull_stash(struct visit *v)
 	return result;
 }
 
-/* Leaves: the exchange is the pump's from here on. */
-static enum body_result wait_for_more(struct visit *v)
+/*
+ * How many bytes are worth waking up for: what a fast client sends in GATHER_NS, but never more than must still come, and
+ * little from a slow one, whose bytes would only lie in the kernel.
+ */
+void body_gather(struct exchange *x)
 {
-	struct exchange *x = v->x;
-	conn_turn(x->conn, CONN_BODY);
-	pump_arm(x);
-	return BODY_ELSEWHERE;
+	uint64_t still = framing_at_least(&x->framing), held = x->conn->stash.len;
+	int64_t now = clock_monotonic_ns(), ns = now - x->gathered_ns + 1;
+	uint64_t came = x->received - x->gathered, worth = GATHER_MIN;
+	if (came > GATHER_MIN)
+		worth = came * GATHER_NS / (uint64_t)ns;
+	worth = worth < GATHER_MIN ? GATHER_MIN : worth > GATHER_MAX ? GATHER_MAX : worth;
+	still = still > held ? still - held : 1; /* of a small body some is held already */
+	x->gathered = x->received;
+	x->gathered_ns = now;
+	(void)conn_set_lowat(x->conn, still < worth ? still : worth);
 }
 
-/* One read. BODY_DONE: it went well; BODY_ELSEWHERE: nothing was there (and nobody was asked to wait yet). */
+/*
+ * A client that sends fast is worth staying for: the next bytes wake this worker itself and not the pump first. Only as many
+ * workers stay as there are processors.
+ */
+static bool stay_for_more(struct visit *v)
+{
+	struct exchange *x = v->x;
+	_Atomic int *staying = &x->server->staying;
+	struct pollfd readable = {.fd = x->conn->fd, .events = POLLIN | POLLRDHUP};
+	body_gather(x);
+	if (x->conn->lowat < GATHER_MIN)
+		return false;
+	bool room = atomic_fetch_add(staying, 1) < x->server->processors;
+	bool ready = room && poll(&readable, 1, STAY_MS) > 0;
+	(void)atomic_fetch_sub(staying, 1);
+	return ready;
+}
+
+/* As socket_read(): what was read ahead, else what the socket has. */
+static ssize_t next_bytes(struct visit *v)
+{
+	struct exchange *x = v->x;
+	size_t want = v->size, got;
+	int failure;
+	if (v->reading_ahead) {
+		v->reading_ahead = false;
+		if (ahead_take(&v->ahead, &got, &failure)) {
+			char *buffer = v->buffer;
+			v->buffer = v->other;
+			v->other = buffer;
+			errno = failure;
+			return got > 0 ? (ssize_t)got : failure == 0 ? 0 : -1;
+		}
+	}
+	if (x->framing.state == FRAMING_LENGTH && x->framing.left < want)
+		want = (size_t)x->framing.left; /* what follows is another request's */
+	return socket_read(x->conn->fd, v->buffer, want);
+}
+
+/* A full buffer means that the client is fast: the next may be read while this one is passed on. */
+static void read_ahead(struct visit *v, size_t got)
+{
+	struct exchange *x = v->x;
+	if (v->other == NULL || got < v->size || v->budget == 0)
+		return;
+	bool counted = x->framing.state == FRAMING_LENGTH;
+	if (counted && x->framing.left < got + v->size)
+		return;
+	if (v->ahead == NULL)
+		v->ahead = ahead_new();
+	v->reading_ahead = v->ahead != NULL && ahead_start(v->ahead, x->server->config.workers,
+							   x->conn->fd, v->other, v->size);
+}
+
+/* What was read ahead of a body that ended, or is not wanted, is looked at by whoever comes next. */
+static enum body_result settle(struct visit *v, enum body_result result)
+{
+	size_t got;
+	int failure;
+	if (v->reading_ahead && ahead_take(&v->ahead, &got, &failure) && got > 0 &&
+	    stash_put(&v->x->conn->stash, v->other, got) != 0)
+		result = BODY_GONE;
+	v->reading_ahead = false;
+	ahead_free(&v->ahead);
+	return result;
+}
+
+/* One read, passed on. BODY_DONE: it went well. */
 static enum body_result pull_socket(struct visit *v)
 {
 	struct exchange *x = v->x;
 	struct conn *c = x->conn;
-	size_t want = v->size;
-	if (x->framing.state == FRAMING_LENGTH && x->framing.left < want)
-		want = (size_t)x->framing.left; /* what follows is another request's */
-	ssize_t got = socket_read(c->fd, v->buffer, want);
+	ssize_t got = next_bytes(v);
 	if (got == 0)
 		return BODY_GONE;
 	if (got < 0)
-		return errno == EAGAIN || errno == EWOULDBLOCK ? BODY_ELSEWHERE : BODY_GONE;
+		return errno == EAGAIN || errno == EWOULDBLOCK ? BODY_WAIT : BODY_GONE;
 	(void)atomic_fetch_add_explicit(&c->received, (uint64_t)got, memory_order_relaxed);
 	v->budget -= (size_t)got < v->budget ? (size_t)got : v->budget;
+	read_ahead(v, (size_t)got);
 	size_t used;
 	enum body_result result = unframe(v, v->buffer, (size_t)got, &used);
 	if (stash_put(&c->stash, v->buffer + used, (size_t)got - used) != 0)
@@ -215,15 +299,12 @@ static enum body_result pull_stream(struct visit *v)
 	struct exchange *x = v->x;
 	while (!framing_done(&x->framing)) {
 		enum body_result result = x->conn->stash.len > 0 ? pull_stash(v) : pull_socket(v);
-		if (result == BODY_ELSEWHERE)
-			return wait_for_more(v);
+		if (result == BODY_WAIT && stay_for_more(v))
+			continue;
 		if (result != BODY_DONE)
 			return result;
-		if (v->budget == 0 && !framing_done(&x->framing)) {
-			if (pool_submit_urgent(x->server->config.workers, &x->task) != 0)
-				return BODY_GONE;
-			return BODY_ELSEWHERE;
-		}
+		if (v->budget == 0 && !framing_done(&x->framing))
+			return BODY_YIELD;
 	}
 	return BODY_DONE;
 }
@@ -245,7 +326,8 @@ static enum body_result pull_whole(struct visit *v)
 			size_t held = c->stash.len;
 			if (stash_put(&c->stash, v->buffer + held, have - held) != 0)
 				return BODY_GONE;
-			return wait_for_more(v);
+			body_gather(x);
+			return BODY_WAIT;
 		}
 		(void)atomic_fetch_add_explicit(&c->received, (uint64_t)got, memory_order_relaxed);
 		have += (size_t)got;
@@ -254,14 +336,29 @@ static enum body_result pull_whole(struct visit *v)
 	return unframe(v, v->buffer, n, &used);
 }
 
-enum body_result body_pull(struct exchange *x)
+/* A body that is large, or may be, gets a second buffer, if few others have one. */
+static enum body_result pull_large(struct visit *v)
+{
+	struct http_server *server = v->x->server;
+	bool large = v->x->framing.state != FRAMING_LENGTH || v->x->framing.left > AHEAD_FROM;
+	if (!large || v->size != BUFFER_BYTES)
+		return pull_stream(v);
+	size_t size;
+	if (atomic_fetch_add(&server->ahead, 1) < server->processors)
+		v->other = buffers_take(server->buffers, &size);
+	enum body_result result = settle(v, pull_stream(v));
+	if (v->other != NULL)
+		buffers_give(server->buffers, v->other);
+	(void)atomic_fetch_sub(&server->ahead, 1);
+	return result;
+}
+
+/* Takes a buffer for a while. */
+static enum body_result pull(struct exchange *x)
 {
 	char spare[SPARE_BYTES];
 	struct visit v = {.x = x, .budget = VISIT_BYTES};
 	struct buffers *buffers = x->server->buffers;
-	if (framing_done(&x->framing))
-		return BODY_DONE;
-	conn_turn(x->conn, CONN_WORK);
 	void *buffer = buffers_take(buffers, &v.size);
 	v.buffer = buffer;
 	if (buffer == NULL) {
@@ -270,8 +367,26 @@ enum body_result body_pull(struct exchange *x)
 	}
 	bool whole = x->framing.state == FRAMING_LENGTH && x->framing.left <= HTTP_SMALL_BODY &&
 		     x->head.content_length <= HTTP_SMALL_BODY && x->framing.left <= v.size;
-	enum body_result result = whole ? pull_whole(&v) : pull_stream(&v);
+	enum body_result result = whole ? pull_whole(&v) : pull_large(&v);
 	if (buffer != NULL)
-		buffers_give(buffers, buffer);
+		buffers_give(buffers, v.buffer);
+	return result;
+}
+
+enum body_result body_pull(struct exchange *x)
+{
+	if (framing_done(&x->framing))
+		return BODY_DONE;
+	conn_turn(x->conn, CONN_WORK);
+	enum body_result result = pull(x);
+	/* Whoever gets x now may end it, and the server with it: nothing of ours may be left to do. */
+	if (result == BODY_WAIT) {
+		conn_turn(x->conn, CONN_BODY);
+		pump_arm(x);
+		return BODY_ELSEWHERE;
+	}
+	if (result == BODY_YIELD)
+		return pool_submit_urgent(x->server->config.workers, &x->task) == 0 ? BODY_ELSEWHERE
+										    : BODY_GONE;
 	return result;
 }

@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -119,11 +120,10 @@ void conn_turn(struct conn *c, enum conn_phase phase)
 	atomic_store_explicit(&c->phase, (int)phase, memory_order_release);
 }
 
-/* Low water: epoll reports the socket only when so many bytes are there (or its end). */
+/* Low water: the socket counts as readable only when so many bytes are there (or its end). */
 int conn_set_lowat(struct conn *c, uint64_t bytes)
 {
-	enum { LOWAT_MAX = 128 * 1024 };
-	int wanted = bytes > LOWAT_MAX ? LOWAT_MAX : bytes > 1 ? (int)bytes : 1;
+	int wanted = bytes > INT_MAX ? INT_MAX : bytes > 1 ? (int)bytes : 1;
 	if (wanted == c->lowat)
 		return 0;
 	if (setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted)) != 0)

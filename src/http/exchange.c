@@ -61,6 +61,7 @@ struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const 
 	x->peer = c->peer;
 	memcpy(x->peer_text, c->peer_text, sizeof(x->peer_text));
 	x->started_ns = clock_monotonic_ns();
+	x->gathered_ns = x->started_ns;
 	arena_init(&x->arena, HTTP_ARENA_MAX);
 	reply_init(x);
 	name_request(x);
@@ -177,7 +178,7 @@ static void exchange_visit(struct task *task)
 	case BODY_GONE:
 		exchange_cancel(x);
 		return;
-	case BODY_ELSEWHERE:
+	default:
 		return;
 	}
 }
@@ -297,6 +298,7 @@ static mhd_result exchange_hand_over(struct exchange *x)
 	bool small = x->head.content_length > 0 && x->head.content_length <= HTTP_SMALL_BODY;
 	if (small && !body_is_here(x)) {
 		conn_set_phase(x->conn, CONN_BODY);
+		body_gather(x);
 		pump_arm(x);
 	} else if (pool_submit(x->server->config.workers, &x->task) != 0) {
 		exchange_turn_away(x);

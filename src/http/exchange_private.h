@@ -68,7 +68,9 @@ struct exchange {
 	struct reply reply;
 	struct MHD_Response *response; /* built, not queued yet */
 	int64_t started_ns;
-	uint64_t received; /* bytes of body */
+	uint64_t received;   /* bytes of body */
+	uint64_t gathered;   /* `received` when the worker last waited, */
+	int64_t gathered_ns; /* and when that was */
 	char request_id[UUID_TEXT_LEN + 1];
 	union peer peer; /* release() may run when conn is gone */
 	char peer_text[INET6_ADDRSTRLEN];
@@ -97,6 +99,8 @@ enum body_result {
 	BODY_DONE,      /* complete */
 	BODY_REFUSED,   /* an answer was set; the rest is not wanted */
 	BODY_GONE,      /* the client left */
+	BODY_WAIT,      /* nothing is there: the pump shall wait for more. Within body.c only */
+	BODY_YIELD,     /* others shall have their turn. Within body.c only */
 	BODY_ELSEWHERE, /* the exchange has a new owner: do not touch it */
 };
 enum body_result body_pull(struct exchange *x);
@@ -104,8 +108,18 @@ bool body_is_here(const struct exchange *x); /* a body of known length is in the
 bool body_is_empty(
 	struct exchange *x); /* no byte of body will come; passes over an empty chunked one */
 int body_send_continue(struct exchange *x);
+void body_gather(struct exchange *x); /* before waiting for more: sets the socket's low water */
 /* Decides what becomes of the connection when an answer goes out before the body was read. */
 void body_abandon(struct exchange *x);
+
+/* --- ahead.c: another worker reads the next stretch while this one is passed on --- */
+struct ahead *ahead_new(void);
+/* Lets a worker read at most `want` bytes. Until ahead_take() the socket and the buffer are its own. False: it will not. */
+bool ahead_start(struct ahead *a, struct pool *workers, int fd, char *buffer, size_t want);
+/* What came; *failure is errno of a read that brought nothing (0: the stream's end), if *got is 0. False: no worker was free,
+ * nothing was read, and *ahead has gone. */
+bool ahead_take(struct ahead **ahead, size_t *got, int *failure);
+void ahead_free(struct ahead **ahead); /* after ahead_take(), or before any start */
 
 /* --- reply.c, stream.c --- */
 void reply_init(struct exchange *x);

@@ -79,9 +79,6 @@ void pump_arm(struct exchange *x)
 	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
 				    .data.ptr = &x->pump};
 	int op = x->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-	uint64_t wanted = framing_at_least(&x->framing);
-	uint64_t held = x->conn->stash.len; /* of a small body: the rest is all that can come */
-	(void)conn_set_lowat(x->conn, wanted > held ? wanted - held : 1);
 	x->in_epoll = true;
 	atomic_store(&x->armed,
 		     true); /* hands x over: everything before this is seen by the pump */

@@ -112,6 +112,12 @@ static mhd_result on_accept(void *context, const struct sockaddr *address, sockl
 	return MHD_NO;
 }
 
+static int processors(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
+}
+
 int http_server_new(const struct http_config *config, const struct http_route *routes,
 		    void *context, struct http_server **out, struct err *err)
 {
@@ -120,6 +126,7 @@ int http_server_new(const struct http_config *config, const struct http_route *r
 		return err_set(err, ERR_NO_MEMORY, "no memory for the HTTP server");
 	server->config = *config;
 	server->context = context;
+	server->processors = processors();
 	server->request_base = uuid_new();
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_t monotonic;
@@ -141,19 +148,17 @@ int http_server_new(const struct http_config *config, const struct http_route *r
 	return 0;
 }
 
-static unsigned event_threads(const struct http_config *config)
+static unsigned event_threads(const struct http_server *server)
 {
-	if (config->event_threads > 0)
-		return config->event_threads;
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	return processors < 1                   ? 1
-	       : processors > EVENT_THREADS_MAX ? EVENT_THREADS_MAX
-						: (unsigned)processors;
+	if (server->config.event_threads > 0)
+		return server->config.event_threads;
+	return server->processors < EVENT_THREADS_MAX ? (unsigned)server->processors
+						      : EVENT_THREADS_MAX;
 }
 
 static int listener_start(struct http_server *server, struct listener *l, struct err *err)
 {
-	unsigned threads = event_threads(&server->config);
+	unsigned threads = event_threads(server);
 	/* The ceiling is ours to keep, over all listeners; libmicrohttpd divides its own among its threads. */
 	unsigned limit = (server->config.max_connections + 2 * CONNECTIONS_SLACK) * threads;
 	struct MHD_OptionItem more[] = {

@@ -69,6 +69,9 @@ struct http_server {
 	_Atomic bool quiescing;    /* answers say close */
 	_Atomic bool draining;     /* idle connections are closed */
 	_Atomic bool stopping;     /* everything is closed */
+	_Atomic int ahead;         /* workers that have somebody read ahead for them */
+	_Atomic int staying;       /* workers that wait for a socket themselves */
+	int processors;
 	bool started;
 };
 
