@@ -8,7 +8,8 @@
             file = self.put("a.txt", b"hello")
             self.assertEqual(self.get_json("/files")["files"], [file])
 
-Every answer that passes through request() or check() has a Request-Id; every error is a problem document (or a page) of the right shape.
+Every answer that passes through request() or check() has a Request-Id; every error is a problem document (or a page) of the
+right shape.
 """
 
 import base64
@@ -190,8 +191,8 @@ class DepotCase(DepotdTestCase):
 
     def _exchange(self, request, method):
         """
-        Sends a request on the test's kept-alive connection. The server may close an idle one at any moment: a GET that finds it closed
-        goes out once more on a new one, as every client does it (RFC 9110 §9.2.2).
+        Sends a request on the test's kept-alive connection. The server may close an idle one at any moment: a GET that finds it
+        closed goes out once more on a new one, as every client does it (RFC 9110 §9.2.2).
         """
         kept = self._connection is not None and self._connection.is_open() and not self._connection.buffer
         if not kept:

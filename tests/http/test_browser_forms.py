@@ -59,7 +59,8 @@ class FormsOfClients(DepotCase):
                   "application/signed-exchange;v=b3;q=0.7")
         response = self.send("multipart/form-data; boundary=" + b, body, target="/", headers={
             "Accept": accept, "Origin": "http://%s:%d" % self.address, "Sec-Fetch-Site": "same-origin",
-            "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Upgrade-Insecure-Requests": "1", "Cache-Control": "max-age=0"})
+            "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Upgrade-Insecure-Requests": "1",
+            "Cache-Control": "max-age=0"})
         self.assertEqual(response.status, 303, repr(response))
         (file,) = self.get_json("/files?name=plain-form-of-chrome.txt")["files"]
         self.assert_is(file, "plain-form-of-chrome.txt", b"hello", tags=())
@@ -84,7 +85,8 @@ class FormsOfClients(DepotCase):
         b = "----geckoformboundary8e3d7a1b9c5f4e2d8a6b0c1d2e3f4a5b"
         body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename="naïve %22file%22.txt"',
                      "Content-Type: text/plain", "", "x",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename=""', "Content-Type: application/octet-stream", "", "",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename=""',
+                     "Content-Type: application/octet-stream", "", "",
                      "--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'naïve "file".txt', b"x", "text/plain", attributes={})
@@ -92,7 +94,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_firefox_with_a_boundary_of_dashes_and_digits_is_stored(self):
         b = "---------------------------735323031399963166993862150"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.bin"', "Content-Type: application/octet-stream",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.bin"',
+                     "Content-Type: application/octet-stream",
                      "", b"-----------------------------7353230313999631669938621", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"-----------------------------7353230313999631669938621")
@@ -100,7 +103,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_old_firefox_escapes_quotes_by_a_backslash(self):
         b = "---------------------------41184676334"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="say \\"hi\\".txt"', "Content-Type: text/plain", "",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="say \\"hi\\".txt"',
+                     "Content-Type: text/plain", "",
                      "hi", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'say "hi".txt', b"hi")
@@ -109,7 +113,8 @@ class FormsOfClients(DepotCase):
         b = "----WebKitFormBoundaryqEsh9p6Ryw4CE3Bk"
         name = "U\u0308bersicht fu\u0308r Zoe\u0308.txt"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="%s"' % name, "Content-Type: text/plain", "", "ü",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="%s"' % name, "Content-Type: text/plain",
+                     "", "ü",
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, name, "ü".encode())
@@ -118,7 +123,8 @@ class FormsOfClients(DepotCase):
         b = "---------------------------7d81b41a50482"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; '
-                     'filename="C:\\Documents and Settings\\Administrator\\Desktop\\new table.gif"', "Content-Type: image/gif", "", GIF,
+                     'filename="C:\\Documents and Settings\\Administrator\\Desktop\\new table.gif"', "Content-Type: image/gif",
+                     "", GIF,
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="\\\\nas\\public\\readme"',
                      "Content-Type: text/plain", "", "x", "--" + b + "--")
         first, second = self.stored("multipart/form-data; boundary=" + b, body)
@@ -128,14 +134,16 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_internet_explorer_8_has_types_of_its_own(self):
         b = "---------------------------7da24f2e50046"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="shot.png"', "Content-Type: image/x-png", "", PNG,
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="shot.png"', "Content-Type: image/x-png",
+                     "", PNG,
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "shot.png", PNG, "image/png")
 
     def test_a_file_input_left_alone_in_internet_explorer_is_no_file(self):
         b = "---------------------------7da24f2e50047"
-        body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename=""', "Content-Type: application/octet-stream", "", "",
+        body = lines("--" + b, 'Content-Disposition: form-data; name="file"; filename=""',
+                     "Content-Type: application/octet-stream", "", "",
                      "--" + b + "--")
         response = self.send("multipart/form-data; boundary=" + b, body, headers=BROWSER)
         self.assertEqual(response.status, 400)
@@ -145,7 +153,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_curl_is_stored(self):
         b = "------------------------d74496d66958873e"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a%22b.txt"', "Content-Type: text/plain", "", "x",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a%22b.txt"', "Content-Type: text/plain",
+                     "", "x",
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body, headers={"User-Agent": "curl/8.5.0", "Accept": "*/*"})
         self.assert_is(file, 'a"b.txt', b"x", "text/plain")
@@ -153,7 +162,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_curl_before_7_81_escapes_by_backslashes(self):
         b = "------------------------0123456789abcdef"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a\\"b.txt"', "Content-Type: application/octet-stream",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a\\"b.txt"',
+                     "Content-Type: application/octet-stream",
                      "", "x", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, 'a"b.txt', b"x")
@@ -194,7 +204,8 @@ class FormsOfClients(DepotCase):
         b = "5b7f0e3c-2a51-4c1c-9e0b-0f7d7f3b1a2c"
         body = lines("--" + b, "Content-Type: text/plain; charset=utf-8", "Content-Disposition: form-data; name=tags", "", "q4",
                      "--" + b, "Content-Type: application/octet-stream",
-                     "Content-Disposition: form-data; name=file; filename=a.bin; filename*=utf-8''a.bin", "", b"\0\1", "--" + b + "--")
+                     "Content-Disposition: form-data; name=file; filename=a.bin; filename*=utf-8''a.bin", "", b"\0\1",
+                     "--" + b + "--")
         (file,) = self.stored('multipart/form-data; boundary="%s"' % b, body)
         self.assert_is(file, "a.bin", b"\0\1")
 
@@ -209,7 +220,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_node_form_data_is_stored(self):
         b = "--------------------------515890814546601021194782"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain", "", "x",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain", "",
+                     "x",
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x", "text/plain")
@@ -217,7 +229,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_node_undici_is_stored(self):
         b = "----formdata-undici-036743728467"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="résumé.txt"', "Content-Type: text/plain", "", "x",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="résumé.txt"', "Content-Type: text/plain",
+                     "", "x",
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "résumé.txt", b"x")
@@ -225,7 +238,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_okhttp_has_a_length_in_each_part(self):
         b = "29ce2f8a-9e4b-4a5c-b0d8-1a2b3c4d5e6f"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "Content-Length: 2", "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Type: text/plain; charset=utf-8",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"',
+                     "Content-Type: text/plain; charset=utf-8",
                      "Content-Length: 1", "", "x", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x", "text/plain")
@@ -234,7 +248,8 @@ class FormsOfClients(DepotCase):
         b = "_Zb8mNKT2dFdmLRzqCkzhJmCwG5NXcFZ-v"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "Content-Type: text/plain; charset=ISO-8859-1",
                      "Content-Transfer-Encoding: 8bit", "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.bin"', "Content-Type: application/octet-stream",
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.bin"',
+                     "Content-Type: application/octet-stream",
                      "Content-Transfer-Encoding: binary", "", b"\0\1", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"\0\1")
@@ -244,7 +259,8 @@ class FormsOfClients(DepotCase):
         body = lines("--" + b, 'content-disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'content-disposition: form-data; name="note"', "content-type: text/plain; charset=utf-8",
                      "content-transfer-encoding: binary", "", "ünï",
-                     "--" + b, "content-type: application/octet-stream", 'content-disposition: form-data; name="file"; filename="a.bin"', "",
+                     "--" + b, "content-type: application/octet-stream",
+                     'content-disposition: form-data; name="file"; filename="a.bin"', "",
                      b"\0\1", "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.bin", b"\0\1", attributes={"note": "ünï"})
@@ -261,7 +277,8 @@ class FormsOfClients(DepotCase):
         b = "-----------RubyMultipartPost-4a2c7d1f0b9e8d7c6b5a4f3e2d1c0b9a"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
                      "--" + b, 'Content-Disposition: form-data; name="file"; filename="a.txt"', "Content-Length: 1",
-                     "Content-Type: text/plain", "Content-Transfer-Encoding: binary", "", "x") + b"--" + b.encode() + b"--\r\n\r\n"
+                     "Content-Type: text/plain", "Content-Transfer-Encoding: binary", "",
+                     "x") + b"--" + b.encode() + b"--\r\n\r\n"
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "a.txt", b"x")
 
@@ -284,7 +301,8 @@ class FormsOfClients(DepotCase):
     def test_a_form_of_ios_alamofire_is_stored(self):
         b = "alamofire.boundary.c9d8e7f6a5b4c3d2"
         body = lines("--" + b, 'Content-Disposition: form-data; name="tags"', "", "q4",
-                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="IMG_0001.PNG"', "Content-Type: image/png", "", PNG,
+                     "--" + b, 'Content-Disposition: form-data; name="file"; filename="IMG_0001.PNG"',
+                     "Content-Type: image/png", "", PNG,
                      "--" + b + "--")
         (file,) = self.stored("multipart/form-data; boundary=" + b, body)
         self.assert_is(file, "IMG_0001.PNG", PNG, "image/png")

@@ -1,4 +1,4 @@
-"""Real clients as people have them: curl, wget, Node's fetch, Python's http.client and urllib. What is not installed is skipped."""
+"""Real clients as people have them: curl, wget, Node's fetch, Python's http.client and urllib. Skipped where not installed."""
 
 import http.client
 import json
@@ -44,7 +44,8 @@ class ClientCase(DepotCase):
         """Runs a program in the test's folder, without proxies or anybody's configuration."""
         clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         clean.update({"HOME": self.folder, "LC_ALL": "C.UTF-8", **(environment or {})})
-        result = subprocess.run(command, cwd=self.folder, env=clean, input=input, stdin=None if input is not None else subprocess.DEVNULL,
+        result = subprocess.run(command, cwd=self.folder, env=clean, input=input,
+                                stdin=None if input is not None else subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=seconds(60))
         if status is not None:
             self.assertEqual(result.returncode, status, "%s\n%s" % (result.stdout[:2000], result.stderr[-2000:]))
@@ -119,8 +120,10 @@ class Curl(CurlCase):
 
     def test_curl_t_gives_labels_in_the_query(self):
         self.write("a.txt", b"x")
-        file = self.uploaded("-T", "a.txt", self.url("/files/a.txt?tags=q4,draft&attr.project=apollo&visibility=public&expires_in=7d"))
-        self.assertEqual((file["tags"], file["attributes"], file["visibility"]), (["q4", "draft"], {"project": "apollo"}, "public"))
+        file = self.uploaded("-T", "a.txt",
+                             self.url("/files/a.txt?tags=q4,draft&attr.project=apollo&visibility=public&expires_in=7d"))
+        self.assertEqual((file["tags"], file["attributes"], file["visibility"]),
+                         (["q4", "draft"], {"project": "apollo"}, "public"))
 
     def test_curl_data_binary_with_put_stores_the_bytes(self):
         self.write("a.bin", b"a\r\nb\0c")
@@ -148,7 +151,8 @@ class Curl(CurlCase):
     def test_curl_f_with_several_files_and_text_labels_all_of_them(self):
         self.write("1.txt", b"one")
         self.write("2.txt", b"two")
-        files = self.uploaded("-F", "file=@1.txt", "-F", "tags=q4", "-F", "file=@2.txt", "-F", "project=apollo", "-F", "tags=x,y", self.url())
+        files = self.uploaded("-F", "file=@1.txt", "-F", "tags=q4", "-F", "file=@2.txt", "-F", "project=apollo", "-F",
+                              "tags=x,y", self.url())
         self.assertEqual([(f["name"], f["tags"], f["attributes"]) for f in files],
                          [(n, ["q4", "x", "y"], {"project": "apollo"}) for n in ("1.txt", "2.txt")])
 
@@ -282,7 +286,8 @@ class CurlRefused(CurlCase):
         self.write("over.bin", data)
         for arguments in (("-T", "over.bin", self.url("/files/")), ("-H", "Expect:", "-T", "over.bin", self.url("/files/")),
                           ("-F", "file=@over.bin", self.url()), ("-H", "Expect:", "-F", "file=@over.bin", self.url()),
-                          ("-H", "Transfer-Encoding: chunked", "-T", "over.bin", self.url("/files/")), ("--http1.0", "-T", "over.bin", self.url("/files/"))):
+                          ("-H", "Transfer-Encoding: chunked", "-T", "over.bin", self.url("/files/")),
+                          ("--http1.0", "-T", "over.bin", self.url("/files/"))):
             with self.subTest(arguments=arguments):
                 result = self.curl("-w", "\n%{http_code}", *arguments)
                 body, _, code = result.stdout.rpartition(b"\n")
@@ -406,8 +411,10 @@ class PythonHttpClient(ClientCase):
         connection = self.connection()
         connection.request("PUT", "/files/one.txt", b"one")
         file = json.loads(connection.getresponse().read())
-        for method, target, status in (("GET", file["url"], 200), ("HEAD", file["url"], 200), ("GET", file["url"] + "/metadata", 200), ("GET", "/files", 200),
-                                       ("GET", "/nope", 404), ("GET", "/", 200), ("GET", "/metrics", 200), ("DELETE", file["url"], 204), ("GET", file["url"], 404)):
+        for method, target, status in (("GET", file["url"], 200), ("HEAD", file["url"], 200),
+                                       ("GET", file["url"] + "/metadata", 200), ("GET", "/files", 200),
+                                       ("GET", "/nope", 404), ("GET", "/", 200), ("GET", "/metrics", 200),
+                                       ("DELETE", file["url"], 204), ("GET", file["url"], 404)):
             connection.request(method, target)
             response = connection.getresponse()
             response.read()

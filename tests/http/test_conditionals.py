@@ -47,12 +47,14 @@ class ConditionalDownloads(DepotCase):
 
     def test_if_modified_since_compares_with_last_modified(self):
         self.assert_table([
-            (("If-Modified-Since", self.now), 304), (("If-Modified-Since", self.after), 304), (("If-Modified-Since", self.before), 200),
+            (("If-Modified-Since", self.now), 304), (("If-Modified-Since", self.after), 304),
+            (("If-Modified-Since", self.before), 200),
             (("If-Modified-Since", self.long_before), 200)])
 
     def test_if_unmodified_since_compares_with_last_modified(self):
         self.assert_table([
-            (("If-Unmodified-Since", self.now), 200), (("If-Unmodified-Since", self.after), 200), (("If-Unmodified-Since", self.before), 412),
+            (("If-Unmodified-Since", self.now), 200), (("If-Unmodified-Since", self.after), 200),
+            (("If-Unmodified-Since", self.before), 412),
             (("If-Unmodified-Since", self.long_before), 412)])
 
     def test_the_four_conditionals_have_the_precedence_of_rfc_9110(self):
@@ -86,7 +88,8 @@ class ConditionalDownloads(DepotCase):
                 self.assertEqual(self.status(("If-Unmodified-Since", format)), 412)
 
     def test_dates_that_are_none_are_ignored(self):
-        for date in ("yesterday", "", "Thu, 32 Jan 2026 00:00:00 GMT", "2026-11-22T00:00:00Z", "0", "Mon, 01 Foo 2026 00:00:00 GMT", "x" * 2000,
+        for date in ("yesterday", "", "Thu, 32 Jan 2026 00:00:00 GMT", "2026-11-22T00:00:00Z", "0",
+                     "Mon, 01 Foo 2026 00:00:00 GMT", "x" * 2000,
                      "Thu, 01 Jan 1970 25:00:00 GMT", "1764000000"):
             with self.subTest(date=date):
                 self.assertEqual(self.status(("If-Modified-Since", date)), 200)

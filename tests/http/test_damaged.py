@@ -8,9 +8,12 @@ from depot_case import UNKNOWN_ID, DepotCase, pattern_bytes
 from depotd_server import seconds
 from form_data import content_type, encode_form, field, file
 
-SPLICES = [b"\0", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b":", b";", b",", b"=", b'"', b"\\", b"%", b"%00", b"%2f", b"?", b"#", b"&", b"+", b"-", b"--",
-           b"\xff", b"\xc3\xa9", b"\xf0\x9f\x98\x80", b"0", b"-1", b"99999999999999999999", b"ffffffffffffffff", b"HTTP/1.1", b"HTTP/1.0",
-           b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: y\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n",
+SPLICES = [b"\0", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b":", b";", b",", b"=", b'"', b"\\", b"%", b"%00", b"%2f",
+           b"?", b"#", b"&", b"+", b"-", b"--",
+           b"\xff", b"\xc3\xa9", b"\xf0\x9f\x98\x80", b"0", b"-1", b"99999999999999999999", b"ffffffffffffffff", b"HTTP/1.1",
+           b"HTTP/1.0",
+           b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: y\r\n", b"Expect: 100-continue\r\n",
+           b"Connection: close\r\n",
            b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"A" * 5000, b"{", b"}", b"[", b"null"]
 
 
@@ -18,11 +21,13 @@ def sound_requests():
     form = encode_form([field("tags", "a"), file("f", "a.txt", b"one"), file("g", "b.txt", pattern_bytes(300))])
     return [
         raw_http.encode_request("GET", "/files?q=a&sort=name&limit=5&tag=x&attr.k=v"),
-        raw_http.encode_request("GET", "/files/" + UNKNOWN_ID, [("Range", "bytes=0-5,10-20"), ("If-Range", '"x"'), ("If-None-Match", 'W/"a", "b"'),
-                                                               ("If-Modified-Since", "Sun, 22 Nov 2026 10:00:00 GMT")]),
-        raw_http.encode_request("PUT", "/files/a%20b.txt?tags=a,b&attr.k.l=v&expires_in=1h", [("Content-Type", "text/plain"),
-                                                                                           ("Content-Digest", "sha-256=:AAAA:")], b"body"),
-        raw_http.encode_request("PUT", "/files/c", [("Transfer-Encoding", "chunked")]) + raw_http.chunked([b"hello", b"world"], b";x=y", b"T: u\r\n"),
+        raw_http.encode_request("GET", "/files/" + UNKNOWN_ID, [
+            ("Range", "bytes=0-5,10-20"), ("If-Range", '"x"'), ("If-None-Match", 'W/"a", "b"'),
+            ("If-Modified-Since", "Sun, 22 Nov 2026 10:00:00 GMT")]),
+        raw_http.encode_request("PUT", "/files/a%20b.txt?tags=a,b&attr.k.l=v&expires_in=1h", [
+            ("Content-Type", "text/plain"), ("Content-Digest", "sha-256=:AAAA:")], b"body"),
+        raw_http.encode_request("PUT", "/files/c", [("Transfer-Encoding", "chunked")]) +
+        raw_http.chunked([b"hello", b"world"], b";x=y", b"T: u\r\n"),
         raw_http.encode_request("POST", "/files", [("Content-Type", content_type())], form),
         raw_http.encode_request("POST", "/", [("Content-Type", content_type()), ("Accept", "text/html, */*;q=0.1")], form),
         raw_http.encode_request("PATCH", "/files/%s/metadata" % UNKNOWN_ID, [("If-Match", '"x"')],
@@ -79,7 +84,8 @@ class DamagedRequests(DepotCase):
             with self.subTest(number=number, request=request[:300]):
                 for answer in self.answers_to(request, chance):
                     self.check(answer, headers={"Accept": "text/html"})  # one of the sound requests asks for pages
-                    self.assertIn(answer.status, (200, 201, 303, 304, 400, 404, 405, 408, 412, 413, 414, 415, 416, 417, 431, 501, 505))
+                    self.assertIn(answer.status, (200, 201, 303, 304, 400, 404, 405, 408, 412, 413, 414, 415, 416, 417, 431,
+                                                  501, 505))
             if number % 100 == 99:
                 self.assertEqual(self.get("/healthz").status, 200)
         self.all_files()

@@ -44,7 +44,8 @@ class WhatADownloadSays(DepotCase):
         self.assertNotEqual(etags[0], etags[2])
 
     def test_head_says_what_get_says_without_the_bytes(self):
-        for name, data in (("a.txt", b"hello"), ("empty", b""), ("big.bin", pattern_bytes(MIB)), ("i.png", PNG), ("x.html", b"<p>")):
+        for name, data in (("a.txt", b"hello"), ("empty", b""), ("big.bin", pattern_bytes(MIB)), ("i.png", PNG),
+                           ("x.html", b"<p>")):
             file = self.put(name, data)
             for target in (file["url"], file["url"] + "?download", file["url"] + "/metadata"):
                 with self.subTest(target=target, name=name):
@@ -88,7 +89,8 @@ class WhatADownloadSays(DepotCase):
             self.assertEqual(connection.read_response().body, b"%d" % i * 1000 * i)
 
     def test_many_readers_of_many_files_at_once(self):
-        files = [(self.put("r%d" % i, data)["url"], sha256(data)) for i in range(8) for data in [pattern_bytes(50_000 * i, b"%d" % i)]]
+        files = [(self.put("r%d" % i, data)["url"], sha256(data)) for i in range(8) for data in [pattern_bytes(50_000 * i,
+                                                                                                               b"%d" % i)]]
 
         def read(i):
             with raw_http.Connection(self.address) as connection:
@@ -118,7 +120,8 @@ class FilesThatAreNotThere(DepotCase):
         self.assert_absent("/files/00000000-0000-0000-0000-000000000000")
 
     def test_a_malformed_id_is_404(self):
-        for id in ("abc", "0192f0c1", UNKNOWN_ID[:-1], UNKNOWN_ID + "0", UNKNOWN_ID.replace("-", ""), "%%7B%s%%7D" % UNKNOWN_ID, "g" * 36,
+        for id in ("abc", "0192f0c1", UNKNOWN_ID[:-1], UNKNOWN_ID + "0", UNKNOWN_ID.replace("-", ""), "%%7B%s%%7D" % UNKNOWN_ID,
+                   "g" * 36,
                    "'; DROP TABLE files; --".replace(" ", "%20"), "%F0%9F%98%80", "*", "-", "a" * 2000, UNKNOWN_ID + "%20",
                    "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%2fmetadata.db"):
             self.assert_absent("/files/" + id)
@@ -150,9 +153,11 @@ class Dispositions(DepotCase):
                 self.assertEqual(disposition(self.get(self.put(name, data)["url"])), ("inline", name))
 
     def test_all_else_is_an_attachment(self):
-        for name, data in (("a.html", b"<!DOCTYPE html><script>alert(1)</script>"), ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        for name, data in (("a.html", b"<!DOCTYPE html><script>alert(1)</script>"),
+                           ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
                            ("a.xhtml", b"<html xmlns='http://www.w3.org/1999/xhtml'/>"), ("a.xml", b"<?xml version='1.0'?><a/>"),
-                           ("a.js", b"alert(1)"), ("a.zip", b"PK\3\4" + b"\0" * 26), ("a.bin", b"\0\1\2"), ("noextension", b"\0\1\2"),
+                           ("a.js", b"alert(1)"), ("a.zip", b"PK\3\4" + b"\0" * 26), ("a.bin", b"\0\1\2"),
+                           ("noextension", b"\0\1\2"),
                            ("a.swf", b"FWS\5" + b"\0" * 20), ("a.mht", b"MIME-Version: 1.0\r\n\r\n"), ("a.css", b"a{}")):
             with self.subTest(name=name):
                 self.assertEqual(disposition(self.get(self.put(name, data)["url"])), ("attachment", name))
@@ -183,8 +188,10 @@ class Dispositions(DepotCase):
                 self.assertEqual(response.body, PNG)
 
     def test_a_name_of_any_characters_comes_back(self):
-        for name in ("plain.txt", "with blank.txt", 'quo"te.txt', "semi;colon.txt", "comma,.txt", "100%.txt", "%41.txt", "résumé.txt",
-                     "文書 😀.txt", "e\u0301.txt", "it's.txt", "a=b.txt", "<b>.txt", "\u202etxt.exe", " blanks ", "é" * 255, "😀" * 255, "\u00a0.txt",
+        for name in ("plain.txt", "with blank.txt", 'quo"te.txt', "semi;colon.txt", "comma,.txt", "100%.txt", "%41.txt",
+                     "résumé.txt",
+                     "文書 😀.txt", "e\u0301.txt", "it's.txt", "a=b.txt", "<b>.txt", "\u202etxt.exe", " blanks ", "é" * 255,
+                     "😀" * 255, "\u00a0.txt",
                      "*.txt", "a&b.txt"):
             with self.subTest(name=name):
                 response = self.get(self.put(name, b"x")["url"])
@@ -200,7 +207,8 @@ class Dispositions(DepotCase):
 
 class HarmlessBytes(DepotCase):
     def test_served_bytes_can_never_act_as_the_site(self):
-        for name, data in (("a.html", b"<script>alert(1)</script>"), ("a.svg", b"<svg/>"), ("a.png", PNG), ("a.txt", b"x"), ("a.pdf", PDF)):
+        for name, data in (("a.html", b"<script>alert(1)</script>"), ("a.svg", b"<svg/>"), ("a.png", PNG), ("a.txt", b"x"),
+                           ("a.pdf", PDF)):
             file = self.put(name, data)
             for target, headers in ((file["url"], {}), (file["url"] + "?download", {}), (file["url"], {"Range": "bytes=0-0"}),
                                     (file["url"], {"Range": "bytes=0-0,2-2"}), (file["url"], BROWSER)):

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what was answered is there, what was not leaves no half file; check finds, repair mends, reindex brings back."""
+"""kill -9 at any moment: what was answered is there, what was not leaves no half file. check finds, --repair mends, reindex brings back."""
 
 import os
 import random
@@ -79,7 +79,8 @@ class CrashCase(DepotCase):
 @on_both_stores
 class Crashes(CrashCase):
     def test_everything_that_was_answered_is_there_after_a_crash(self):
-        answered = [self.put("single-%d.txt" % i, pattern_bytes(i * 5000), query(("tags", "t%d" % i), ("attr.i", str(i)))) for i in range(20)]
+        answered = [self.put("single-%d.txt" % i, pattern_bytes(i * 5000), query(("tags", "t%d" % i),
+                                                                                 ("attr.i", str(i)))) for i in range(20)]
         answered += self.post_files([file("f", "form-%d" % i, b"%d" % i) for i in range(50)] + [field("from", "form")])
         self.crash()
         self.assertEqual(len(self.assert_all_whole(answered)), len(answered))
@@ -98,10 +99,13 @@ class Crashes(CrashCase):
                 try:
                     with raw_http.Connection(address, deadline=seconds(20)) as connection:
                         if i % 3:
-                            response = connection.exchange("PUT", "/files/c%d-%d?attr.sum=%s" % (number, i, sha256(data)), (), data)
+                            response = connection.exchange("PUT", "/files/c%d-%d?attr.sum=%s" % (number, i, sha256(data)), (),
+                                                           data)
                         else:
-                            parts = [file("a", "a%d" % i, data), file("b", "b%d" % i, data[::-1]), field("pair", "%d-%d" % (number, i))]
-                            response = connection.exchange("POST", "/files", [("Content-Type", content_type())], encode_form(parts))
+                            parts = [file("a", "a%d" % i, data), file("b", "b%d" % i, data[::-1]),
+                                     field("pair", "%d-%d" % (number, i))]
+                            response = connection.exchange("POST", "/files", [("Content-Type", content_type())],
+                                                           encode_form(parts))
                         with lock:
                             if response.status == 201:
                                 answered.extend(response.json().get("files", [response.json()]))
@@ -140,9 +144,11 @@ class Crashes(CrashCase):
         before = self.server.stored_files()
         whole = encode_form([file("f", "first.bin", pattern_bytes(MIB)), file("g", "second.bin", pattern_bytes(MIB))])
         connection = self.connect()
-        connection.send(raw_http.encode_request("PUT", "/files/half", [("Content-Length", str(8 * MIB))]) + pattern_bytes(4 * MIB))
+        connection.send(raw_http.encode_request("PUT", "/files/half", [("Content-Length",
+                                                                        str(8 * MIB))]) + pattern_bytes(4 * MIB))
         form = self.connect()
-        form.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()), ("Content-Length", str(len(whole)))]))
+        form.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()),
+                                                             ("Content-Length", str(len(whole)))]))
         form.send(whole[:-50])
         self.crash()
         self.assertEqual(set(self.assert_all_whole([kept])), {kept["id"]})
@@ -151,7 +157,8 @@ class Crashes(CrashCase):
 
     def test_changes_and_removals_that_were_answered_stay(self):
         changed, removed = self.put("before.txt", b"changed"), self.put("removed.txt", b"removed")
-        after = self.patch(changed["id"], {"name": "after.txt", "tags": ["t"], "attributes": {"n": {"deep": [1, 2]}}, "visibility": "public"})
+        after = self.patch(changed["id"], {"name": "after.txt", "tags": ["t"], "attributes": {"n": {"deep": [1, 2]}},
+                                           "visibility": "public"})
         self.assertEqual(after.status, 200)
         self.assertEqual(self.request("DELETE", removed["url"]).status, 204)
         self.crash()
@@ -197,11 +204,13 @@ class CheckAndReindex(CrashCase):
     def files_of_every_kind(self):
         """Files with all that a file object can have, some of it changed after the upload."""
         files = [self.put("plain.txt", b"plain"), self.put("empty", b""), self.put("large.bin", pattern_bytes(2 * MIB)),
-                 self.put("labels – é 😀.txt", b"labels", query(("tags", "a,b"), ("attr.camera.lens", "50"), ("attr.who", "ann"), ("attr.who", "bob"),
+                 self.put("labels – é 😀.txt", b"labels", query(("tags", "a,b"), ("attr.camera.lens", "50"), ("attr.who", "ann"),
+                                                               ("attr.who", "bob"),
                                                              ("visibility", "public"), ("expires_in", "7d")))]
         files += self.post_files([file("f", "form%d.txt" % i, b"%d" % i) for i in range(3)] + [field("note", "two\r\nlines")])
         changed = self.put("before.txt", b"changed", query(tags="old"))
-        response = self.patch(changed["id"], {"name": "after.txt", "tags": ["new"], "attributes": {"n": 1.5, "list": [True, None, {"x": []}]},
+        response = self.patch(changed["id"], {"name": "after.txt", "tags": ["new"],
+                                              "attributes": {"n": 1.5, "list": [True, None, {"x": []}]},
                                               "visibility": "public", "expires_at": "2099-01-01T00:00:00.123Z"})
         self.assertEqual(response.status, 200)
         again = self.patch(changed["id"], {"attributes": {"n": 2}})
@@ -289,7 +298,8 @@ class CheckAndReindex(CrashCase):
         self.assertEqual(len(self.assert_all_whole(files)), len(files))
 
     def test_the_same_data_directory_cannot_be_served_twice(self):
-        result = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", self.server.data_dir, "--database", self.server.database)
+        result = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", self.server.data_dir, "--database",
+                            self.server.database)
         self.assertEqual(result.returncode, 1, result.stderr)
 
 

@@ -62,9 +62,11 @@ class TheShapeOfAnError(DepotCase):
                 self.assertNotIn("script", page.elements)
 
     def test_html_is_for_those_who_prefer_it(self):
-        for accept, type in (("text/html", "text/html"), ("*/*", "application/problem+json"), ("application/json", "application/problem+json"),
+        for accept, type in (("text/html", "text/html"), ("*/*", "application/problem+json"),
+                             ("application/json", "application/problem+json"),
                              ("application/json, text/html;q=0.9", "application/problem+json"),
-                             ("text/html, application/json;q=0.9", "text/html"), ("application/problem+json", "application/problem+json"),
+                             ("text/html, application/json;q=0.9", "text/html"),
+                             ("application/problem+json", "application/problem+json"),
                              ("text/html;q=0", "application/problem+json"), ("", "application/problem+json"),
                              ("nonsense;;,,;q", "application/problem+json"), ("TEXT/HTML", "text/html"),
                              ("text/html;q=0.5, application/json;q=0.8, */*;q=0.1", "application/problem+json")):
@@ -145,7 +147,8 @@ class TheConnectionAfterAnError(DepotCase):
     def test_refused_bodies_of_some_size_leave_the_connection_in_order(self):
         connection = self.connect()
         for size in (0, 1, 1000, 60_000, 200_000):
-            for method, target in (("PUT", "/files/a%00b"), ("POST", "/files?"), ("POST", "/nope"), ("PATCH", "/files/nonsense/metadata")):
+            for method, target in (("PUT", "/files/a%00b"), ("POST", "/files?"), ("POST", "/nope"),
+                                   ("PATCH", "/files/nonsense/metadata")):
                 with self.subTest(size=size, method=method, target=target):
                     if connection.ended:
                         connection = self.connect()
@@ -158,9 +161,11 @@ class TheConnectionAfterAnError(DepotCase):
 
     def test_a_pipelined_error_does_not_disturb_its_neighbours(self):
         connection = self.connect()
-        connection.send(raw_http.encode_request("PUT", "/files/one", (), b"1") + raw_http.encode_request("PUT", "/files/a%00b", (), b"bad") +
+        connection.send(raw_http.encode_request("PUT", "/files/one", (), b"1") + raw_http.encode_request("PUT", "/files/a%00b",
+                                                                                                         (), b"bad") +
                         raw_http.encode_request("GET", "/nope") + raw_http.encode_request("PUT", "/files/two", (), b"2") +
-                        raw_http.encode_request("POST", "/files", [("Content-Type", content_type())], encode_form([file("f", "three")])))
+                        raw_http.encode_request("POST", "/files", [("Content-Type", content_type())],
+                                                encode_form([file("f", "three")])))
         answers = [connection.read_response() for _ in range(5)]
         self.assertEqual([a.status for a in answers], [201, 400, 404, 201, 201])
 
@@ -205,21 +210,25 @@ class BrokenFraming(DepotCase):
                 self.assert_ends(b"PUT /files/a HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n0\r\n\r\n" + self.HIDDEN)
 
     def test_lengths_that_differ_or_are_none(self):
-        for head in (b"Content-Length: 1\r\nContent-Length: 2", b"Content-Length: 1, 2", b"Content-Length: -1", b"Content-Length: +1",
+        for head in (b"Content-Length: 1\r\nContent-Length: 2", b"Content-Length: 1, 2", b"Content-Length: -1",
+                     b"Content-Length: +1",
                      b"Content-Length: 0x1", b"Content-Length: 1 1", b"Content-Length: abc", b"Content-Length: 1.0",
-                     b"Content-Length: 18446744073709551617", b"Content-Length : 1", b"Content-Length\t: 1", b" Content-Length: 1"):
+                     b"Content-Length: 18446744073709551617", b"Content-Length : 1", b"Content-Length\t: 1",
+                     b" Content-Length: 1"):
             with self.subTest(head=head):
                 self.assert_ends(b"PUT /files/a HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + self.HIDDEN)
 
     def test_transfer_codings_that_are_none(self):
         for head in (b"Transfer-Encoding : chunked", b"Transfer-Encoding: xchunked", b"Transfer-Encoding: chunked, identity",
-                     b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", b"Transfer-Encoding: \x0bchunked",
+                     b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+                     b"Transfer-Encoding: \x0bchunked",
                      b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5"):
             with self.subTest(head=head):
                 self.assert_ends(b"PUT /files/a HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n0\r\n\r\n" + self.HIDDEN)
 
     def test_chunks_that_are_none(self):
-        for body in (b"x\r\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n", b"5hello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"\r\n\r\n",
+        for body in (b"x\r\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n", b"5hello\r\n0\r\n\r\n",
+                     b"5\r\nhelloX\r\n0\r\n\r\n", b"\r\n\r\n",
                      b"ffffffffffffffffff\r\nhello\r\n0\r\n\r\n", b"0x5\r\nhello\r\n0\r\n\r\n", b"5\r\nhel"):
             with self.subTest(body=body):
                 self.assert_ends(b"PUT /files/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
@@ -235,13 +244,15 @@ class BrokenFraming(DepotCase):
                 self.assert_ends(b"PUT /files/a HTTP/1.1\r\nHost: x\r\n" + line + b"\r\nContent-Length: 1\r\n\r\na" + self.HIDDEN)
 
     def test_request_lines_that_are_none(self):
-        for line in (b"GARBAGE", b"GET", b"GET /files", b"GET /files HTTP/9.9", b"GET /files HTTP/1.1 x", b"GET /files FTP/1.1", b"\0\0\0\0",
+        for line in (b"GARBAGE", b"GET", b"GET /files", b"GET /files HTTP/9.9", b"GET /files HTTP/1.1 x", b"GET /files FTP/1.1",
+                     b"\0\0\0\0",
                      b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"GET  HTTP/1.1", b"GET /fi les HTTP/1.1", b"PRI * HTTP/2.0"):
             with self.subTest(line=line):
                 self.assert_ends(line + b"\r\nHost: x\r\n\r\n")
 
     def test_heads_without_end_are_refused(self):
-        for request in (b"GET /" + b"a" * 300_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /files?" + b"a=b&" * 75_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        for request in (b"GET /" + b"a" * 300_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+                        b"GET /files?" + b"a=b&" * 75_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
                         b"GET /files HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 300_000 + b"\r\n\r\n",
                         b"GET /files HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(30_000)) + b"\r\n"):
             with self.subTest(request=request[:20]):

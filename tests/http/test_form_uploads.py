@@ -39,7 +39,8 @@ class WhatAFormStores(DepotCase):
 
     def test_text_fields_hold_for_every_file_wherever_they_stand(self):
         stored = self.post_files([
-            field("tags", "q4"), file("a", "a.txt"), field("project", "apollo"), file("b", "b.txt"), field("visibility", "public"),
+            field("tags", "q4"), file("a", "a.txt"), field("project", "apollo"), file("b", "b.txt"),
+            field("visibility", "public"),
             field("expires_in", "1h"), field("tags", "draft,late")])
         for f in stored:
             self.assertEqual((f["tags"], f["attributes"], f["visibility"]),
@@ -88,7 +89,8 @@ class WhatAFormStores(DepotCase):
         stored = self.post_files([file("a", "lies.txt", PNG, "text/html"), file("b", "t.csv", b"a,b", "application/x-client"),
                                   file("c", "noextension", NO_SIGNATURE, "application/x-client"),
                                   Part("d", NO_SIGNATURE, filename="noextension")])
-        self.assertEqual([f["type"] for f in stored], ["image/png", "text/csv", "application/x-client", "application/octet-stream"])
+        self.assertEqual([f["type"] for f in stored], ["image/png", "text/csv", "application/x-client",
+                                                       "application/octet-stream"])
 
     def test_several_files_have_no_single_location(self):
         response = self.post([file("a", "a.txt"), file("b", "b.txt")])
@@ -120,7 +122,8 @@ class ContentOfAPart(DepotCase):
     def test_bytes_that_look_like_a_boundary_are_content(self):
         boundary = BOUNDARY.encode()
         for data in (b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"-", b"--", b"\r\n-", b"\r\n--", b"\r\n--" + boundary[:-1],
-                     b"x" + MARK, b"\n" + MARK, b"\r" + MARK, b"\r\n-" + MARK, b"\r\n " + MARK, b"\r\r\n--" + boundary[:-1] + b"\r\n",
+                     b"x" + MARK, b"\n" + MARK, b"\r" + MARK, b"\r\n-" + MARK, b"\r\n " + MARK,
+                     b"\r\r\n--" + boundary[:-1] + b"\r\n",
                      b"\r\n--" + boundary[:20] + b"\r\n--" + boundary[:30], b"\r\n--\r\n--\r\n", b"\0" * 100, b"\r\n" * 1000,
                      b"\r" * 1000, (b"\r\n--" + boundary[:-1]) * 100, bytes(range(256)) * 300):
             with self.subTest(data=data[:60]):
@@ -180,7 +183,8 @@ class HowAFormArrives(DepotCase):
     def test_a_form_split_at_every_place_is_stored(self):
         body = encode_form([self.PARTS[0], self.PARTS[2]], "b0undary")
         connection = self.connect()
-        head = raw_http.encode_request("POST", "/files", [("Content-Type", content_type("b0undary")), ("Transfer-Encoding", "chunked")])
+        head = raw_http.encode_request("POST", "/files", [("Content-Type", content_type("b0undary")),
+                                                          ("Transfer-Encoding", "chunked")])
         for at in range(1, len(body)):
             connection.send(head + raw_http.chunked([body[:at], body[at:]]))
             response = connection.read_response()
@@ -226,7 +230,8 @@ class BoundariesAndWrapping(DepotCase):
 
     def test_preamble_and_epilogue_are_skipped(self):
         for preamble, epilogue in ((b"\r\n", b""), (b"This is a multi-part message.\r\n", b""), (b"", b"\r\nepilogue\r\n" * 10),
-                                   (b"--no boundary\r\n" * 5, b"\r\n" + MARK + b"\r\nmore"), (b"", b""), (b"p" * 5000 + b"\r\n", b"")):
+                                   (b"--no boundary\r\n" * 5, b"\r\n" + MARK + b"\r\nmore"), (b"", b""),
+                                   (b"p" * 5000 + b"\r\n", b"")):
             with self.subTest(preamble=preamble[:20], epilogue=epilogue[:20]):
                 (stored,) = self.post_files([file("f", "a.txt", b"x")], preamble=preamble, epilogue=epilogue)
                 self.assertEqual(self.content(stored), b"x")
@@ -239,7 +244,8 @@ class BoundariesAndWrapping(DepotCase):
 
     def test_the_boundary_may_be_quoted_or_not_and_its_parameter_in_any_case(self):
         body = encode_form([file("f", "a.txt")], "xyz")
-        for type in ("multipart/form-data; boundary=xyz", "multipart/form-data; boundary=\"xyz\"", "multipart/form-data;boundary=xyz",
+        for type in ("multipart/form-data; boundary=xyz", "multipart/form-data; boundary=\"xyz\"",
+                     "multipart/form-data;boundary=xyz",
                      "Multipart/Form-Data ; BOUNDARY=xyz", "multipart/form-data; charset=utf-8; boundary=xyz",
                      "multipart/form-data; boundary=xyz; charset=utf-8", "multipart/form-data; boundary=\"xyz\"; a=\"b;c\""):
             with self.subTest(type=type):
@@ -248,7 +254,8 @@ class BoundariesAndWrapping(DepotCase):
     def test_a_quoted_boundary_may_have_every_character_that_rfc_2046_gives_it(self):
         for boundary in ("gc0pJq0M:08jU534c0p", "'()+_,-./:=?", "a b c", "=_NextPart_000_0001", "x" * 70, "0", "--", "----"):
             with self.subTest(boundary=boundary):
-                response = self.post_with("multipart/form-data; boundary=\"%s\"" % boundary, encode_form([file("f", "a")], boundary))
+                response = self.post_with("multipart/form-data; boundary=\"%s\"" % boundary,
+                                          encode_form([file("f", "a")], boundary))
                 self.assertEqual(response.status, 201, repr(response))
 
     def test_a_bad_or_missing_boundary_is_refused(self):
@@ -318,7 +325,8 @@ class HeadersOfAPart(DepotCase):
         for filename in (b"a\x01b", b"a\x7fb", b"a\tb", b"a\xc2\x85b", b"caf\xe9.txt", b"\xc0\xaf", b"\xed\xa0\x80", b"x" * 256,
                          "😀".encode() * 256):
             with self.subTest(filename=filename[:20]), self.stores_nothing():
-                body = b'%s\r\nContent-Disposition: form-data; name="f"; filename="%s"\r\n\r\nx\r\n%s--\r\n' % (MARK, filename, MARK)
+                body = b'%s\r\nContent-Disposition: form-data; name="f"; filename="%s"\r\n\r\nx\r\n%s--\r\n' % (MARK, filename,
+                                                                                                                MARK)
                 self.assert_refused(self.post(body))
 
     def test_bad_names_in_filename_star_are_refused(self):

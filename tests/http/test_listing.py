@@ -22,10 +22,12 @@ class Filters(DepotCase):
         super().setUpClass()
         put = cls.server.put
         cls.files = {f["name"]: f for f in [
-            put("Report%20Q4.pdf", b"%PDF-1.4 one", query(("tags", "q4,final"), ("attr.project", "apollo"), ("attr.phase.no", "1"))),
+            put("Report%20Q4.pdf", b"%PDF-1.4 one", query(("tags", "q4,final"), ("attr.project", "apollo"),
+                                                          ("attr.phase.no", "1"))),
             put("report%20q3.txt", b"third quarter", query(("tags", "q3"), ("attr.project", "gemini"))),
             put("photo.png", PNG, query(("tags", "q4,holiday"), ("visibility", "public"))),
-            put("%C3%89T%C3%89%20photo.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0\1", query(("attr.project", "apollo"), ("attr.phase.no", "2"))),
+            put("%C3%89T%C3%89%20photo.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0\1",
+                query(("attr.project", "apollo"), ("attr.phase.no", "2"))),
             put("100%25_sure.bin", b"\0" * 100),
             put("empty", b""),
             put("zero.bin", b"\0" * 1000, query(("attr.a_b", "x"))),
@@ -109,7 +111,8 @@ class Filters(DepotCase):
             ids = [g["id"] for g in self.files.values() if g["created_at"] >= moment]
             self.assertEqual(sorted(g["id"] for g in self.get_json("/files" + query(created_after=moment))["files"]), sorted(ids))
             ids = [g["id"] for g in self.files.values() if g["created_at"] < moment]
-            self.assertEqual(sorted(g["id"] for g in self.get_json("/files" + query(created_before=moment))["files"]), sorted(ids))
+            self.assertEqual(sorted(g["id"] for g in self.get_json("/files" + query(created_before=moment))["files"]),
+                             sorted(ids))
 
     def test_times_may_come_without_their_fraction(self):
         self.assertEqual(len(self.listed(("created_after", "2001-01-01T00:00:00Z"), ("created_before", "2099-12-31T23:59:59Z"))),
@@ -120,7 +123,8 @@ class Filters(DepotCase):
         self.assertEqual(self.listed(("attr.project", "apollo")), ["Report Q4.pdf", "ÉTÉ photo.jpg"])
         self.assertEqual(self.listed(("attr.phase.no", "2")), ["ÉTÉ photo.jpg"])
         self.assertEqual(self.listed(("attr.project", "apollo"), ("attr.phase.no", "1")), ["Report Q4.pdf"])
-        for pair in (("attr.project", "Apollo"), ("attr.project", ""), ("attr.nobody", "x"), ("attr.phase", "1"), ("attr.project.x", "apollo")):
+        for pair in (("attr.project", "Apollo"), ("attr.project", ""), ("attr.nobody", "x"), ("attr.phase", "1"),
+                     ("attr.project.x", "apollo")):
             self.assertEqual(self.listed(pair), [])
 
     def test_owner_of_nobody_finds_nothing(self):
@@ -144,7 +148,8 @@ class Filters(DepotCase):
                     self.assertEqual(got, expected)
                     paged, cursor = [], None
                     for _ in range(len(self.files) + 2):
-                        page = self.get_json("/files" + query(pair, ("sort", sort), ("limit", "1"), *([("cursor", cursor)] if cursor else [])))
+                        page = self.get_json("/files" + query(pair, ("sort", sort), ("limit", "1"),
+                                                              *([("cursor", cursor)] if cursor else [])))
                         paged += names(page)
                         cursor = page["next_cursor"]
                         if cursor is None:
@@ -152,7 +157,8 @@ class Filters(DepotCase):
                     self.assertEqual(sorted(paged), expected)
 
     def test_values_that_look_like_sql_are_values(self):
-        for value in ("' OR '1'='1", "'; DROP TABLE files; --", '" OR 1=1 --', "\\' OR 1=1", "$1", "?1", ":name", "%s", "1; SELECT 1"):
+        for value in ("' OR '1'='1", "'; DROP TABLE files; --", '" OR 1=1 --', "\\' OR 1=1", "$1", "?1", ":name", "%s",
+                      "1; SELECT 1"):
             for key in ("q", "name", "type", "tag", "owner", "attr.project"):
                 with self.subTest(key=key, value=value):
                     response = self.assert_status(self.get("/files" + query((key, value))), 200, 400)
@@ -173,7 +179,8 @@ class Filters(DepotCase):
 @on_both_stores
 class Orders(DepotCase):
     # By code point: ASCII, Latin-1, Greek, private use (U+FF5E before U+1F600, which UTF-16 would turn round).
-    NAMES = ["!.txt", "10.txt", "9.txt", "A.txt", "B.txt", "Z.txt", "_.txt", "a b.txt", "a.txt", "ab.txt", "b.txt", "z.txt", "À.txt", "é.txt", "Ω.txt",
+    NAMES = ["!.txt", "10.txt", "9.txt", "A.txt", "B.txt", "Z.txt", "_.txt", "a b.txt", "a.txt", "ab.txt", "b.txt", "z.txt",
+             "À.txt", "é.txt", "Ω.txt",
              "文.txt", "\uff5e.txt", "😀.txt"]
 
     @classmethod
@@ -271,7 +278,8 @@ class Pages(DepotCase):
                 expected = {f["id"] for f in self.fill(20, prefix)}
                 found, cursor = [], None
                 for i in range(40):
-                    page = self.get_json("/files" + query(("attr.set", prefix), *([("cursor", cursor)] if cursor else []), sort=sort, limit=3))
+                    page = self.get_json("/files" + query(("attr.set", prefix), *([("cursor", cursor)] if cursor else []),
+                                                          sort=sort, limit=3))
                     found += [f["id"] for f in page["files"]]
                     cursor = page["next_cursor"]
                     if cursor is None:
@@ -333,7 +341,8 @@ class WrongParameters(DepotCase):
                 self.assert_names("/files" + query((key, value)), key)
 
     def test_a_repeated_parameter_is_refused_by_name(self):
-        for key, value in (("q", "a"), ("name", "a"), ("type", "image/png"), ("owner", "a"), ("limit", "5"), ("sort", "name"), ("min_size", "1"),
+        for key, value in (("q", "a"), ("name", "a"), ("type", "image/png"), ("owner", "a"), ("limit", "5"), ("sort", "name"),
+                           ("min_size", "1"),
                            ("max_size", "1"), ("sha256", "0" * 64), ("created_after", "2026-01-01T00:00:00Z"), ("attr.k", "v")):
             self.assert_names("/files" + query((key, value), (key, value)), key)
 
@@ -351,7 +360,8 @@ class WrongParameters(DepotCase):
         self.assertEqual(connection.exchange("GET", "/files").status, 200)
 
     def test_hundreds_of_parameters_are_answered(self):
-        for text in ("&".join("tag=t%d" % i for i in range(300)), "&".join("x%d=1" % i for i in range(300)), "&" * 500, "=&" * 300, "q"):
+        for text in ("&".join("tag=t%d" % i for i in range(300)), "&".join("x%d=1" % i for i in range(300)), "&" * 500,
+                     "=&" * 300, "q"):
             with self.subTest(text=text[:20]):
                 self.assert_status(self.get("/files?" + text), 200, 400, 414)
 

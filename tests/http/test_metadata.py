@@ -15,7 +15,8 @@ TYPE = ("Content-Type", "application/merge-patch+json")
 class Metadata(DepotCase):
     def setUp(self):
         super().setUp()
-        self.file = self.put("before.txt", b"content", query(("tags", "a,b"), ("attr.project", "apollo"), ("attr.camera.lens", "50"),
+        self.file = self.put("before.txt", b"content", query(("tags", "a,b"), ("attr.project", "apollo"),
+                                                             ("attr.camera.lens", "50"),
                                                             ("attr.camera.make", "x")))
         self.id = self.file["id"]
 
@@ -94,8 +95,10 @@ class Metadata(DepotCase):
         self.assertEqual(self.patched({"attributes": None})["attributes"], {})
 
     def test_attributes_may_be_any_json(self):
-        value = {"int": 42, "negative": -7, "real": 1.5, "yes": True, "no": False, "list": [1, "two", [3], {"four": 4}, True], "empty": {},
-                 "none": [], "text": "é 😀 \" \\ \n \u2028 </script>", "": "empty key", "dot.ted": "x", "большой": 9007199254740991}
+        value = {"int": 42, "negative": -7, "real": 1.5, "yes": True, "no": False, "list": [1, "two", [3], {"four": 4}, True],
+                 "empty": {},
+                 "none": [], "text": "é 😀 \" \\ \n \u2028 </script>", "": "empty key", "dot.ted": "x",
+                 "большой": 9007199254740991}
         after = self.patched({"attributes": value})
         self.assertEqual(after["attributes"], {**self.file["attributes"], **value})
 
@@ -104,7 +107,8 @@ class Metadata(DepotCase):
         self.assertEqual(self.patched({"attributes": {"list": [None, 4]}})["attributes"]["list"], [None, 4])
 
     def test_an_object_replaces_a_string_and_the_other_way_round(self):
-        self.assertEqual(self.patched({"attributes": {"project": {"name": "x", "gone": None}}})["attributes"]["project"], {"name": "x"})
+        self.assertEqual(self.patched({"attributes": {"project": {"name": "x", "gone": None}}})["attributes"]["project"],
+                         {"name": "x"})
         self.assertEqual(self.patched({"attributes": {"project": "y"}})["attributes"]["project"], "y")
 
     def test_a_patch_changes_the_visibility(self):
@@ -135,7 +139,8 @@ class Metadata(DepotCase):
         self.assertEqual(self.patched({}), self.file)
 
     def test_the_type_of_the_patch_may_be_plain_json(self):
-        response = self.request("PATCH", self.file["url"] + "/metadata", {"Content-Type": "application/json"}, b'{"name": "j.txt"}')
+        response = self.request("PATCH", self.file["url"] + "/metadata", {"Content-Type": "application/json"},
+                                b'{"name": "j.txt"}')
         self.assertEqual((response.status, response.json()["name"]), (200, "j.txt"))
 
     def test_a_patch_may_come_in_chunks(self):
@@ -170,9 +175,12 @@ class Metadata(DepotCase):
                     self.assert_unchanged_by({"name": "never.txt", member: value}, member.rstrip("s"))
 
     def test_a_body_that_is_no_json_object_is_refused(self):
-        for body in (b"", b"{", b"[]", b'"text"', b"5", b"null", b"true", b"{'name': 'x'}", b'{"name": "x"} trailing', b'{"name": "x",}',
-                     b'{"name": "\xff"}', b'{"name": "\\ud800"}', b"\xef\xbb\xbf{", b'{"name": "x"', b"NaN", b'{"attributes": {"x": NaN}}',
-                     b"[" * 100_000, b'{"attributes": ' * 8000, b'{"attributes":' * 3000 + b"1" + b"}" * 3000, b'{"name": "a\\u0000b"}'):
+        for body in (b"", b"{", b"[]", b'"text"', b"5", b"null", b"true", b"{'name': 'x'}", b'{"name": "x"} trailing',
+                     b'{"name": "x",}',
+                     b'{"name": "\xff"}', b'{"name": "\\ud800"}', b"\xef\xbb\xbf{", b'{"name": "x"', b"NaN",
+                     b'{"attributes": {"x": NaN}}',
+                     b"[" * 100_000, b'{"attributes": ' * 8000, b'{"attributes":' * 3000 + b"1" + b"}" * 3000,
+                     b'{"name": "a\\u0000b"}'):
             with self.subTest(body=body[:30]):
                 self.assert_unchanged_by(body)
 
@@ -214,7 +222,8 @@ class Metadata(DepotCase):
             def change(i, etag=etag, round=round):
                 with raw_http.Connection(self.address) as connection:
                     return connection.exchange("PATCH", self.file["url"] + "/metadata", [("If-Match", etag), TYPE],
-                                               json.dumps({"attributes": {"winner": i}, "name": "%d-%d.txt" % (round, i)}).encode())
+                                               json.dumps({"attributes": {"winner": i},
+                                                           "name": "%d-%d.txt" % (round, i)}).encode())
             with concurrent.futures.ThreadPoolExecutor(8) as pool:
                 answers = list(pool.map(change, range(8)))
             self.assertEqual(sorted(a.status for a in answers), [200] + [412] * 7)
@@ -225,7 +234,8 @@ class Metadata(DepotCase):
     def test_unconditional_changes_of_different_members_at_once_are_all_kept(self):
         def change(i):
             with raw_http.Connection(self.address) as connection:
-                return connection.exchange("PATCH", self.file["url"] + "/metadata", [TYPE], b'{"attributes": {"k%d": %d}}' % (i, i)).status
+                return connection.exchange("PATCH", self.file["url"] + "/metadata", [TYPE],
+                                           b'{"attributes": {"k%d": %d}}' % (i, i)).status
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(change, range(24)))
         kept = self.metadata(self.id)["attributes"]

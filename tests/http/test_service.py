@@ -148,7 +148,8 @@ class Metrics(DepotCase):
 
     def test_metrics_stay_well_formed_while_all_kinds_of_requests_are_made(self):
         file = self.put("metrics.txt", b"x" * 1000)
-        for method, target in (("GET", file["url"]), ("GET", "/nope"), ("GET", "/files?limit=0"), ("GET", "/files"), ("GET", "/"), ("BREW", "/"),
+        for method, target in (("GET", file["url"]), ("GET", "/nope"), ("GET", "/files?limit=0"), ("GET", "/files"),
+                               ("GET", "/"), ("BREW", "/"),
                                ("GET", "/%3C%22%5C%0A"), ("DELETE", file["url"])):
             self.connect().exchange(method, target)
             self.samples()
@@ -187,9 +188,11 @@ class OpenApi(DepotCase):
 
     def test_every_endpoint_is_in_the_description(self):
         paths = {re.sub(r"\{[^}]*\}", "{}", path): {method for method in item if method in
-                 ("get", "put", "post", "delete", "patch", "head", "options", "trace")} for path, item in self.document["paths"].items()}
+                 ("get", "put", "post", "delete", "patch", "head", "options", "trace")} for path,
+                 item in self.document["paths"].items()}
         for path, methods in (("/", {"get", "post"}), ("/files", {"get", "post"}), ("/files/{}", {"get", "put", "delete"}),
-                              ("/files/{}/metadata", {"get", "patch"}), ("/healthz", {"get"}), ("/readyz", {"get"}), ("/metrics", {"get"}),
+                              ("/files/{}/metadata", {"get", "patch"}), ("/healthz", {"get"}), ("/readyz", {"get"}),
+                              ("/metrics", {"get"}),
                               ("/openapi.json", {"get"})):
             with self.subTest(path=path):
                 found = set().union(*[m for p, m in paths.items() if p == path])
@@ -245,7 +248,8 @@ class TheEnd(DepotCase):
     def running_upload(self, server):
         connection = raw_http.Connection((server.host, server.port), deadline=seconds(20))
         self.addCleanup(connection.close)
-        connection.send(raw_http.encode_request("PUT", "/files/draining", [("Content-Length", "200000"), ("Expect", "100-continue")]))
+        connection.send(raw_http.encode_request("PUT", "/files/draining", [("Content-Length", "200000"),
+                                                                           ("Expect", "100-continue")]))
         self.assertEqual(connection.read_head().status, 100)  # the server has it: it does not wait to be accepted
         connection.send(b"x" * 100_000)
         return connection

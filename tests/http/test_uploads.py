@@ -304,7 +304,8 @@ class NamesOfAPut(DepotCase):
                 self.assert_refused(self.request("PUT", "/files/" + quote("a%sb.txt" % chr(code)), (), b"x"))
 
     def test_broken_utf_8_is_refused(self):
-        for broken in (b"\xff", b"a\xe9b", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80",
+        for broken in (b"\xff", b"a\xe9b", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82",
+                       b"\x80",
                        b"\xf8\x88\x80\x80\x80"):
             with self.subTest(broken=broken), self.stores_nothing():
                 self.assert_refused(self.request("PUT", "/files/x" + quote(broken), (), b"x"))
