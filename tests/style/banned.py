@@ -20,7 +20,7 @@ LOGS = re.compile(r"src/(app|http|front)/|src/work/pool\.c|src/base/log")
 JSON = re.compile(r'[{\[,]\s*\\"\w')
 MAKES_JSON = re.compile(r"src/base/json|tests/")
 NOTES = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-PLACES = re.compile(r"(?<![\w.])/(work|root)/\w|/tmp/wt\b")
+PLACES = re.compile(r"(?<![\w.])/(home|root|Users)/\w")
 
 
 def check_code(path, findings):

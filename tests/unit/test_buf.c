@@ -1,6 +1,7 @@
 /* The growable byte string and the arena: both are born with a ceiling. */
 #include "depotd/base/arena.h"
 #include "depotd/base/buf.h"
+#include "depotd/base/percent.h"
 #include "unit.h"
 
 static void what_is_appended_comes_back_terminated(void **state)
@@ -17,6 +18,17 @@ static void what_is_appended_comes_back_terminated(void **state)
 	assert_memory_equal(b.data, "one two\0three 4", 16);
 	buf_release(&b);
 	assert_null(b.data);
+}
+
+static void all_but_the_unreserved_characters_are_percent_encoded(void **state)
+{
+	(void)state;
+	struct buf b;
+	buf_init(&b, 1000);
+	percent_encode("aZ09-._~", &b);
+	percent_encode(" /?&=+%\x01\xc3\xa9", &b);
+	assert_string_equal(buf_text(&b), "aZ09-._~%20%2F%3F%26%3D%2B%25%01%C3%A9");
+	buf_release(&b);
 }
 
 static void appending_past_the_ceiling_fails_and_keeps_what_was_there(void **state)
@@ -135,6 +147,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_appended_comes_back_terminated),
+		cmocka_unit_test(all_but_the_unreserved_characters_are_percent_encoded),
 		cmocka_unit_test(appending_past_the_ceiling_fails_and_keeps_what_was_there),
 		cmocka_unit_test(a_buf_without_a_ceiling_still_terminates),
 		cmocka_unit_test(taking_hands_over_the_memory_and_leaves_a_new_buf),

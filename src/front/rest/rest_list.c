@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "depotd/base/percent.h"
 #include "depotd/core/files.h"
 #include "depotd/model/listing.h"
 #include "rest_private.h"
@@ -35,24 +36,6 @@ static enum http_verdict list_check(struct exchange *x)
 	return HTTP_GO_ON;
 }
 
-static void append_encoded(struct buf *out, const char *text)
-{
-	static const char HEX[] = "0123456789ABCDEF";
-
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		    strchr("-._~", c)) {
-			buf_putc(out, (char)c);
-		} else {
-			buf_putc(out, '%');
-			buf_putc(out, HEX[c >> 4]);
-			buf_putc(out, HEX[c & 15]);
-		}
-	}
-}
-
 /* RFC 8288: the same query with another cursor. */
 static void reply_next_link(struct exchange *x, const char *cursor)
 {
@@ -66,13 +49,13 @@ static void reply_next_link(struct exchange *x, const char *cursor)
 		exchange_query(x, i, &key, &value);
 		if (!strcmp(key, "cursor"))
 			continue;
-		append_encoded(&link, key);
+		percent_encode(key, &link);
 		buf_putc(&link, '=');
-		append_encoded(&link, value);
+		percent_encode(value, &link);
 		buf_putc(&link, '&');
 	}
 	buf_puts(&link, "cursor=");
-	append_encoded(&link, cursor);
+	percent_encode(cursor, &link);
 	buf_puts(&link, ">; rel=\"next\"");
 	if (!link.failed)
 		reply_header(x, "Link", buf_text(&link));

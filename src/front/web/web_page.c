@@ -21,6 +21,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/json.h"
+#include "depotd/base/percent.h"
 #include "depotd/core/files.h"
 #include "depotd/model/media_type.h"
 #include "language_private.h"
@@ -143,19 +144,6 @@ static void format_day(int64_t ms, char iso[CLOCK_RFC3339_LEN + 1], char day[24]
 	memcpy(day + 16, " UTC", 5);
 }
 
-static void append_encoded(const char *text, struct buf *out)
-{
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		    strchr("-._~", c))
-			buf_putc(out, (char)c);
-		else
-			buf_printf(out, "%%%02X", c);
-	}
-}
-
 static void append_tags(const char *tags, const struct language *language, struct buf *out)
 {
 	struct err err;
@@ -167,7 +155,7 @@ static void append_tags(const char *tags, const struct language *language, struc
 		struct buf encoded;
 
 		buf_init(&encoded, 4096);
-		append_encoded(json_string_value(tag), &encoded);
+		percent_encode(json_string_value(tag), &encoded);
 		struct template_value values[] = {{"tag", json_string_value(tag)},
 						  {"tag_query", buf_text(&encoded)}};
 
@@ -323,11 +311,11 @@ static void append_next(struct exchange *x, const struct page *page, const struc
 		if (!is_list_parameter(key) || !strcmp(key, "cursor") || !*value)
 			continue;
 		buf_printf(&query, "%s=", key);
-		append_encoded(value, &query);
+		percent_encode(value, &query);
 		buf_putc(&query, '&');
 	}
 	buf_puts(&query, "cursor=");
-	append_encoded(buf_text(&cursor), &query);
+	percent_encode(buf_text(&cursor), &query);
 	struct template_value values[] = {{"query", buf_text(&query)},
 					  {"cursor", buf_text(&cursor)}};
 	expand("next.html", values, COUNT(values), page->language, out);
