@@ -124,6 +124,10 @@ static void log_sweep(void *context, const struct sweep_summary *summary, const 
 			  "the sweep removed %" PRId64 " expired files, %" PRId64
 			  " files without a row, %" PRId64 " leftovers",
 			  summary->expired, summary->orphans, summary->temporaries);
+	if (summary->described > 0)
+		log_event(LOG_LEVEL_INFO, NULL,
+			  "the sweep brought %" PRId64 " descriptions up to their rows",
+			  summary->described);
 	if (err != NULL)
 		log_event(LOG_LEVEL_WARNING, NULL, "the sweep did not end: %s", err->message);
 }

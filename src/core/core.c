@@ -58,6 +58,8 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 	core->metadata = metadata;
 	core->blobs = blobs;
 	core->started_ms = clock_wall_ms();
+	atomic_init(&core->descriptions_doubtful,
+		    true); /* a crash may be what ended the last run */
 	atomic_init(&core->stopping, false);
 	pthread_mutex_init(&core->committing_lock, NULL);
 	pthread_mutex_init(&core->sweeping, NULL);

@@ -28,9 +28,10 @@ struct core {
 	struct cache *cache;
 	struct batcher *publisher, *registrar; /* the two halves of the group committer */
 	struct health *health;
-	struct sweeper *sweeper; /* NULL until core_start_sweeper() */
-	int64_t started_ms;      /* wall clock */
-	atomic_bool stopping;    /* long walks look at it */
+	struct sweeper *sweeper;           /* NULL until core_start_sweeper() */
+	int64_t started_ms;                /* wall clock */
+	atomic_bool stopping;              /* long walks look at it */
+	atomic_bool descriptions_doubtful; /* some may be behind their rows: the next sweep looks */
 
 	/*
 	 * Uploads between upload_commit() and their answer, so that the sweep spares bytes whose row is on its way, whatever the
@@ -60,10 +61,12 @@ void health_stop(struct core *core);
 void health_note_io_failure(struct core *core, const struct err *err);
 
 void sweeper_stop(struct core *core);
+/* Describes files anew whose rows are newer. 0; -1 when some, or the database, failed: the next sweep tries again. */
+int sweep_descriptions(struct core *core, struct sweep_summary *summary, struct err *err);
 
 /*
  * Writes a record as its file's description unless a newer one is there (I: the newest revision's description wins, in
- * whatever order the writers come). 0, also when the bytes are gone; -1.
+ * whatever order the writers come). 1 written, 0 not, also when the bytes are gone; -1.
  */
 int describe_if_newer(struct core *core, const struct file_record *record, struct err *err);
 

@@ -178,7 +178,7 @@ static int describe_locked(struct core *core, const struct file_record *record, 
 	buf_release(&text);
 	if (rc < 0 && err->kind == ERR_IO)
 		health_note_io_failure(core, err);
-	return rc < 0 ? -1 : 0;
+	return rc;
 }
 
 int describe_if_newer(struct core *core, const struct file_record *record, struct err *err)
@@ -263,6 +263,7 @@ int files_patch(struct core *core, const struct uuid *id, const char *patch, siz
 		return rc;
 	/* Even where nothing changed: an earlier patch may have failed just here. */
 	if (describe_if_newer(core, patched, err) < 0) {
+		atomic_store(&core->descriptions_doubtful, true);
 		file_record_unref(&patched);
 		return -1;
 	}

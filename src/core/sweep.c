@@ -1,5 +1,5 @@
 /*
- * The sweep: removes expired files, bytes that no row leads to, and what crashes left.
+ * The sweep: removes expired files, bytes that no row leads to, and what crashes left; mends descriptions (sweep_descriptions.c).
  *
  * Never touches uploads under way: they have no name; named ones whose rows are on their way are known to the committer.
  * Never takes a lost or empty database for many orphans: see too_many(). Thread: the sweeper's own, or any worker.
@@ -177,7 +177,7 @@ out:
 
 /* --- the whole --- */
 
-static int sweep_all(struct core *core, struct sweep_summary *summary, struct err *err)
+static int sweep_removals(struct core *core, struct sweep_summary *summary, struct err *err)
 {
 	if (sweep_expired(core, summary, err) < 0 || sweep_orphans(core, summary, err) < 0)
 		return -1;
@@ -192,9 +192,12 @@ static int sweep_all(struct core *core, struct sweep_summary *summary, struct er
 
 int maintenance_sweep(struct core *core, struct sweep_summary *summary, struct err *err)
 {
+	struct err ignored;
 	*summary = (struct sweep_summary){0};
 	pthread_mutex_lock(&core->sweeping);
-	int rc = sweep_all(core, summary, err);
+	int rc = sweep_removals(core, summary, err);
+	int described = sweep_descriptions(core, summary, rc < 0 ? &ignored : err);
+	rc = described < 0 ? -1 : rc;
 	pthread_mutex_unlock(&core->sweeping);
 	metric_add(core->swept_expired, summary->expired);
 	metric_add(core->swept_orphans, summary->orphans);

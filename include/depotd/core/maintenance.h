@@ -49,9 +49,13 @@ int maintenance_reindex(struct metadata *metadata, struct blob_store *blobs,
 			void *context, struct reindex_summary *summary, struct err *err);
 
 struct sweep_summary {
-	int64_t expired, orphans, temporaries;
+	int64_t expired, orphans, temporaries; /* removed */
+	int64_t described;                     /* brought up to their rows */
 };
-/* Removes expired files, bytes without a row that are older than grace, and what crashes left. */
+/*
+ * Removes expired files, bytes without a row that are older than grace, and what crashes left. After a start, or a description
+ * that failed, it brings the descriptions of changed files up to their rows.
+ */
 int maintenance_sweep(struct core *core, struct sweep_summary *summary, struct err *err);
 
 #endif
