@@ -20,7 +20,7 @@ enum {
 	WRITEBACK_STEP = 8 * 1024 * 1024,
 	/* Dirty bytes of one upload never exceed this: its writer waits for the disk, and nobody else for its pages. */
 	WRITEBACK_BEHIND = 4 * WRITEBACK_STEP,
-	/* Between two looks at the free space. */
+	/* Between two looks at the free space of a writer that was promised it. */
 	SPACE_STEP = 8 * 1024 * 1024,
 	TRIES = 64,
 };
@@ -31,6 +31,7 @@ struct fs_writer {
 	struct leaf *leaf;
 	struct temp file, meta; /* meta.fd is -1 where the attribute is enough */
 	int64_t pledged;        /* this writer's part of blob_filesystem.pledged */
+	bool promised;          /* its size was known, and the room was there */
 	int64_t written_back;   /* background write-back was started up to here */
 	int64_t space_checked;  /* written when the free space was last looked at */
 	bool synced;            /* publish only: its leaf was synced */
@@ -57,14 +58,20 @@ static int check_space(struct blob_filesystem *fs, int64_t needed, struct err *e
 	return 0;
 }
 
-/* The same now and then while writing. Who was promised its bytes may have them; who was not leaves what others were promised. */
-static int check_space_again(struct fs_writer *writer, int64_t end, struct err *err)
+/*
+ * The same before each write of n bytes. Who was promised its bytes may have them, and only notices now and then that others took
+ * the room; who was not leaves the reserve alone, and what others were promised.
+ */
+static int check_space_again(struct fs_writer *writer, size_t n, struct err *err)
 {
 	struct blob_filesystem *fs = fs_of(writer);
+	int64_t end = writer->base.written + (int64_t)n;
+	if (!writer->promised)
+		return check_space(fs, (int64_t)atomic_load(&fs->pledged) + (int64_t)n, err);
 	if (end - writer->space_checked < SPACE_STEP)
 		return 0;
 	writer->space_checked = end;
-	return check_space(fs, writer->pledged > 0 ? 0 : (int64_t)atomic_load(&fs->pledged), err);
+	return check_space(fs, 0, err);
 }
 
 static void pledge_give_back(struct fs_writer *writer, int64_t n)
@@ -108,6 +115,7 @@ int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint
 	writer->id = *id;
 	writer->file.fd = writer->meta.fd = -1;
 	/* Promised first and looked at after, so that two that start at once cannot both have the last bytes. */
+	writer->promised = size_hint >= 0;
 	writer->pledged = size_hint > 0 ? size_hint : 0;
 	atomic_fetch_add(&fs->pledged, writer->pledged);
 	if (check_space(fs, (int64_t)atomic_load(&fs->pledged), err) < 0 ||
@@ -157,12 +165,12 @@ static int write_back(struct fs_writer *writer, int64_t end, struct err *err)
 int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *err)
 {
 	struct fs_writer *writer = (struct fs_writer *)base;
+	int64_t end = base->written + (int64_t)n;
+	if (check_space_again(writer, n, err) < 0)
+		return -1;
 	if (write_all(writer->file.fd, data, n) < 0)
 		return err_set_errno(err, ERR_IO, "write in objects/%s", writer->leaf->name);
-	int64_t end = base->written + (int64_t)n;
 	pledge_give_back(writer, (int64_t)n);
-	if (check_space_again(writer, end, err) < 0)
-		return -1;
 	return write_back(writer, end, err);
 }
 
