@@ -297,6 +297,7 @@ static int open_driver(const struct driver_config *config, struct driver **out, 
 		close_driver(&d->base);
 		return -1;
 	}
+	sqlite_connection_keep_room(d->path);
 	*out = &d->base;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +22,8 @@ enum {
 	PROGRESS_STEPS =
 		4000, /* virtual machine steps between two looks at the clock: some 50 µs */
 	BUSY_SLEEP_MAX_MS = 16,
+	/* What the log grows to between two checkpoints (1000 pages), and as much again. */
+	LOG_BYTES = 8 * 1024 * 1024,
 	COLUMNS_MAX = 32,
 };
 
@@ -139,6 +142,25 @@ static int set_up(struct sqlite_connection *c, const struct statements *statemen
 		if ((rc & 0xff) != SQLITE_BUSY || !on_busy(c, tries))
 			return sqlite_connection_failed(c, rc, setup->name, err);
 	}
+}
+
+/*
+ * Blocks for the write-ahead log while there are some. Removing a file is what makes room on a full disk, and its row has to go
+ * first: without them the log could not grow by that very change. An empty log is none to SQLite, and its locks are on other
+ * files, so opening and closing this one costs none. Where it cannot be done, it is done without.
+ */
+void sqlite_connection_keep_room(const char *path)
+{
+	char log[PATH_MAX];
+	int n = snprintf(log, sizeof log, "%s-wal", path), fd;
+
+	if (n < 0 || (size_t)n >= sizeof log)
+		return;
+	fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return;
+	(void)!fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOG_BYTES);
+	close(fd);
 }
 
 int sqlite_connection_open(struct sqlite_connection *c, const char *path,

@@ -21,6 +21,8 @@ struct sqlite_connection {
 int sqlite_connection_open(struct sqlite_connection *c, const char *path,
 			   const struct statements *statements, int64_t deadline_ns,
 			   struct err *err);
+/* Sets blocks aside for the write-ahead log, so that a full disk still takes the removals that make room. For the writer, once. */
+void sqlite_connection_keep_room(const char *path);
 void sqlite_connection_close(struct sqlite_connection *c);
 /* Runs one command to its end, rows to its callback. */
 int sqlite_connection_run(struct sqlite_connection *c, struct command *command, struct err *err);
