@@ -10,10 +10,10 @@
 
 enum { LINE_MAX_BYTES = 16 * 1024, METHODS_MAX = 9 };
 
-/* Every status this server can give; others count as 0, "other". */
+/* Every status this server can give, and 499 for no answer; others count as 0, "other". */
 static const int codes[] = {200, 201, 202, 204, 206, 303, 304, 400, 401, 403, 404,
 			    405, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417,
-			    422, 429, 431, 500, 501, 503, 505, 507, 0};
+			    422, 429, 431, 499, 500, 501, 503, 505, 507, 0};
 enum { CODES = sizeof(codes) / sizeof(codes[0]) };
 
 static const char *const refusals[REFUSAL_COUNT] = {
@@ -95,6 +95,12 @@ void account_refusal(struct http_server *server, enum refusal why)
 	metric_add(server->account->refused[why], 1);
 }
 
+/* What the client was answered; 499, as nginx has it, where the connection ended before there was an answer. */
+static int status_of(const struct exchange *x)
+{
+	return x->state == EXCHANGE_SENDING ? x->reply.status : 499;
+}
+
 static const char *header_or_dash(struct exchange *x, const char *name)
 {
 	const char *value = exchange_header(x, name);
@@ -117,13 +123,16 @@ static void append_quoted(struct buf *line, const char *text)
 
 static void render_combined(struct exchange *x, int64_t bytes, int64_t ns, struct buf *line)
 {
-	char when[CLOCK_RFC3339_LEN + 1], request[HEAD_TARGET_MAX + 64];
-	clock_format_rfc3339(clock_wall_ms(), when);
+	char now[CLOCK_HTTP_DATE_LEN + 1], request[HEAD_TARGET_MAX + 64];
+	clock_format_http_date(clock_wall_ms(), now); /* Sun, 06 Nov 1994 08:49:37 GMT */
 	(void)snprintf(request, sizeof(request), "%.32s %s HTTP/1.%u", x->head.method,
 		       x->head.target, x->head.minor);
-	buf_printf(line, "%s - - [%s] ", x->peer_text[0] != '\0' ? x->peer_text : "-", when);
+	/* The common log format's [06/Nov/1994:08:49:37 +0000], or no program that reads such logs reads this one. */
+	buf_printf(line, "%s - - [%.2s/%.3s/%.4s:%.8s +0000] ",
+		   x->peer_text[0] != '\0' ? x->peer_text : "-", now + 5, now + 8, now + 12,
+		   now + 17);
 	append_quoted(line, request);
-	buf_printf(line, " %d %lld ", x->reply.status, (long long)bytes);
+	buf_printf(line, " %d %lld ", status_of(x), (long long)bytes);
 	append_quoted(line, header_or_dash(x, "Referer"));
 	buf_putc(line, ' ');
 	append_quoted(line, header_or_dash(x, "User-Agent"));
@@ -155,7 +164,7 @@ static void render_json(struct exchange *x, int64_t bytes, int64_t ns, bool comp
 	text_or_null(&w, "method", x->head.method);
 	text_or_null(&w, "target", x->head.target);
 	json_key(&w, "status");
-	json_int(&w, x->reply.status);
+	json_int(&w, status_of(x));
 	json_key(&w, "sent");
 	json_int(&w, bytes);
 	json_key(&w, "received");
@@ -199,9 +208,9 @@ void account_exchange(struct exchange *x, bool completed)
 		    x->reply.kind != REPLY_EMPTY;
 	int64_t bytes = body ? x->reply.length : 0;
 	if (x->server->config.metrics != NULL) {
-		metric_add(a->requests[router_method_index(x->head.method)]
-				      [code_index(x->reply.status)],
-			   1);
+		metric_add(
+			a->requests[router_method_index(x->head.method)][code_index(status_of(x))],
+			1);
 		metric_observe_ns(a->duration, ns);
 		metric_add(a->received, (int64_t)x->received);
 		metric_add(a->sent, bytes);
