@@ -166,7 +166,7 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 				    .argument = "SIZE",
 				    .help = "Bytes a second that a client has to keep up while it "
 					    "sends a body, over any server.idle_timeout; a "
-					    "slower one is answered 408. 0: no limit."},
+					    "slower one is disconnected. 0: no limit."},
 	[CONFIG_STORAGE_DATA_DIR] = {.section = "storage",
 				     .name = "data_dir",
 				     .type = CONFIG_TEXT,
