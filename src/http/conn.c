@@ -188,18 +188,18 @@ static void enter(struct conn *c)
 
 struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd)
 {
-	const union MHD_ConnectionInfo *fd =
-		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	/* What is pointed at is good until the next question only (1.x). */
+	int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	const union MHD_ConnectionInfo *peer =
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	struct conn *c = calloc(1, sizeof(*c));
 	if (c == NULL) {
-		gate_refuse(fd->connect_fd);
+		gate_refuse(fd);
 		return NULL;
 	}
 	c->server = server;
 	c->mhd = mhd;
-	c->fd = fd->connect_fd;
+	c->fd = fd;
 	c->lowat = 1;
 	set_peer(c, peer != NULL ? peer->client_addr : NULL);
 	conn_set_phase(c, CONN_IDLE);
