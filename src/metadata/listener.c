@@ -20,7 +20,6 @@
 
 enum {
 	PAYLOAD_MAX = 8000, /* PostgreSQL's own limit */
-	QUIET_MS = 10000,   /* between two looks whether the server is still there */
 	PAUSE_FIRST_MS = 100,
 	PAUSE_MAX_MS = 5000,
 };
@@ -59,15 +58,20 @@ static void take_payload(struct pg_listener *l, char *payload)
 	}
 }
 
+/* The time to connect is the time of everything here: to wait for an answer, and to be content with silence. */
+static int64_t timeout_from_now(const struct pg_listener *l)
+{
+	return clock_monotonic_ns() + l->config.connect_timeout_ms * NS_PER_MS;
+}
+
 static int run_statement(struct pg_listener *l, struct pg_connection *c, const char *name,
 			 struct err *err)
 {
-	int64_t deadline_ns = clock_monotonic_ns() + l->config.connect_timeout_ms * NS_PER_MS;
 	const struct statement *statement = statements_find(l->config.statements, name);
 
 	if (!statement)
 		return err_set(err, ERR_INTERNAL, "no statement %s", name);
-	return pg_script(c, statement->text, name, deadline_ns, err);
+	return pg_script(c, statement->text, name, timeout_from_now(l), err);
 }
 
 /* Listens until the connection breaks (-1) or the listener is freed (0). */
@@ -79,8 +83,7 @@ static int listen_on(struct pg_listener *l, struct pg_connection *c, struct err 
 		return -1;
 	tell(l, NULL);
 	for (;;) {
-		int rc = pg_wait(c, clock_monotonic_ns() + (int64_t)QUIET_MS * NS_PER_MS,
-				 l->wake_fd, err);
+		int rc = pg_wait(c, timeout_from_now(l), l->wake_fd, err);
 
 		if (rc == 0)
 			return 0;

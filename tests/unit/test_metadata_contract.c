@@ -1,6 +1,8 @@
 /* The metadata store's contract (include/depotd/metadata/store.h), one suite against both kinds. Lists have their own file. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -916,6 +918,46 @@ static void a_locked_sqlite_file_is_unavailable_in_time(void **state)
 	file_record_unref(&file);
 }
 
+/* In a process of its own, whose files may not grow any more: what a full or failing disk does to a write. */
+static int fill_the_disk(const struct fixture *f)
+{
+	struct metadata *store = fixture_open(f, 1);
+	struct file_record record = sample(), *file = make(&record);
+	struct registration registration = {.files = &file, .n = 1};
+	struct rlimit whole, none = {0, 0};
+	struct err err = {0};
+	int failed;
+
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &whole);
+	none.rlim_max = whole.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &none);
+	failed = metadata_register(store, &registration, 1, &err) == 0 || registration.result == 0;
+	failed +=
+		err.kind != ERR_IO && err.kind != ERR_DISK_FULL && err.kind != ERR_UNKNOWN_OUTCOME;
+	setrlimit(RLIMIT_FSIZE, &whole);
+	failed += metadata_register(store, &registration, 1, &err) < 0;
+	failed += !is_there(store, &record.id);
+	file_record_unref(&file);
+	metadata_close(&store);
+	return failed;
+}
+
+static void a_write_that_fails_is_an_error_and_the_next_one_is_not(void **state)
+{
+	struct fixture *f = fixture(state);
+	int status = -1;
+	pid_t child;
+
+	metadata_close(&f->store);
+	child = fork();
+	if (child == 0)
+		_exit(fill_the_disk(f));
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	f->store = fixture_open(f, 1);
+}
+
 static void a_sqlite_url_without_a_file_is_refused(void **state)
 {
 	static const char *const urls[] = {
@@ -1018,6 +1060,9 @@ int main(void)
 						fixture_sqlite, fixture_end),
 		cmocka_unit_test_setup_teardown(a_locked_sqlite_file_is_unavailable_in_time,
 						fixture_sqlite, fixture_end),
+		cmocka_unit_test_setup_teardown(
+			a_write_that_fails_is_an_error_and_the_next_one_is_not, fixture_sqlite,
+			fixture_end),
 		cmocka_unit_test(a_sqlite_url_without_a_file_is_refused),
 	};
 	const struct CMUnitTest postgres[] = {SHARED(fixture_postgres)};

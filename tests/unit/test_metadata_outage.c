@@ -732,6 +732,27 @@ static void a_listener_that_lost_its_connection_says_that_anything_may_have_chan
 	file_record_unref(&file);
 }
 
+static void a_listener_notices_a_black_hole_without_being_told_anything(void **state)
+{
+	struct outage *o = outage(state);
+	int64_t give_up_ms = clock_monotonic_ms() + RECOVERY_MS;
+	struct ear ear = EAR;
+
+	metadata_on_change(o->store, hear, &ear);
+	await(&ear, &ear.alls, 1);
+	postgres_proxy_set(o->proxy, PROXY_SWALLOW);
+	/* The proxy ends its side when the listener has given the connection up. */
+	while (strcmp(postgres_cluster_query(cluster, "outage",
+					     "SELECT count(*) FROM pg_stat_activity WHERE query ~ "
+					     "'^(LISTEN|SELECT 1$)' "
+					     "AND application_name = 'depotd'"),
+		      "0") != 0)
+		assert_true(clock_monotonic_ms() < give_up_ms);
+	postgres_proxy_set(o->proxy, PROXY_FORWARD);
+	await(&ear, &ear.alls, 2);
+	metadata_on_change(o->store, NULL, NULL);
+}
+
 static void payloads_of_many_ids_and_of_strangers_are_taken(void **state)
 {
 	struct outage *o = outage(state);
@@ -780,6 +801,7 @@ int main(void)
 		T(callers_that_find_no_connection_free_are_told_in_time),
 		T(a_change_is_heard_by_other_nodes_and_not_by_its_own),
 		T(a_listener_that_lost_its_connection_says_that_anything_may_have_changed),
+		T(a_listener_notices_a_black_hole_without_being_told_anything),
 		T(payloads_of_many_ids_and_of_strangers_are_taken),
 	};
 
