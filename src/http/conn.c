@@ -160,13 +160,14 @@ void conn_claim(struct conn *c)
 	}
 }
 
-void conn_give_pages_back(struct conn *c)
+bool conn_give_pages_back(struct conn *c)
 {
 	char *spare = atomic_load_explicit(&c->spare, memory_order_relaxed);
 	if (spare == NULL || !atomic_compare_exchange_strong(&c->spare, &spare, &in_hand))
-		return;
+		return false;
 	(void)madvise(spare, HTTP_CONNECTION_MEMORY, MADV_DONTNEED);
 	atomic_store(&c->spare, NULL);
+	return true;
 }
 
 static void enter(struct conn *c)

@@ -79,7 +79,7 @@ void conn_turn(
 int conn_set_lowat(struct conn *c, uint64_t bytes);
 void conn_offer(struct conn *c);           /* its memory is empty from now on */
 void conn_claim(struct conn *c);           /* it is needed again, or about to go */
-void conn_give_pages_back(struct conn *c); /* if it is on offer. Timer */
+bool conn_give_pages_back(struct conn *c); /* if it is on offer: true once an idle time. Timer */
 int addresses_init(struct http_server *server, struct err *err);
 void addresses_release(struct http_server *server);
 

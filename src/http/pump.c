@@ -240,11 +240,22 @@ static bool is_overdue(struct conn *c, int64_t now)
 	}
 }
 
-static void give_back(struct conn *c, int64_t now)
+static bool peer_has_left(const struct conn *c)
+{
+	char byte;
+	return recvfrom(c->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT, NULL, NULL) == 0;
+}
+
+/*
+ * Once an idle time: gives the pages back, and looks whether the peer is still there. When its end came together with the
+ * request, epoll told of both at once, before the answer, and never tells again.
+ */
+static void look_after(struct conn *c, int64_t now)
 {
 	if (atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE &&
-	    now - atomic_load_explicit(&c->since_ms, memory_order_relaxed) >= SPARE_MS)
-		conn_give_pages_back(c);
+	    now - atomic_load_explicit(&c->since_ms, memory_order_relaxed) >= SPARE_MS &&
+	    conn_give_pages_back(c) && peer_has_left(c))
+		(void)shutdown(c->fd, SHUT_RDWR);
 }
 
 static void check_deadlines(struct pump *p, int64_t now)
@@ -253,7 +264,7 @@ static void check_deadlines(struct pump *p, int64_t now)
 	pthread_mutex_lock(&server->lock);
 	for (struct conn *c = server->conns; c != NULL; c = c->next) {
 		if (!is_overdue(c, now)) {
-			give_back(c, now);
+			look_after(c, now);
 			continue;
 		}
 		account_refusal(server, REFUSED_DEADLINE);

@@ -260,6 +260,20 @@ class LargeDownloads(DepotCase):
         wait_until(lambda: not self.open_stored_files(8 * MIB), "the descriptors of readers that left are closed")
 
 
+class ReadersThatLeave(DepotCase):
+    settings = {"server.idle_timeout": "10m"}
+
+    def test_a_client_whose_end_comes_with_its_request_is_let_go_before_the_idle_timeout(self):
+        """The end of the stream was seen together with the request, and then forgotten until the idle timeout."""
+        file = self.put("a.txt", b"x")
+        connections = [self.connect() for _ in range(60)]
+        for number, connection in enumerate(connections):
+            connection.send(raw_http.encode_request("GET", (file["url"], "/healthz", "/files?limit=0")[number % 3]))
+            connection.finish_sending()
+        for connection in connections:
+            self.assertRegex(connection.wait_for_end(), rb"\AHTTP/1\.1 (200|400) ")
+
+
 class ReadersThatStall(DepotCase):
     settings = {"server.idle_timeout": "500ms"}
 
