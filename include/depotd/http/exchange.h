@@ -74,7 +74,7 @@ void reply_status(struct exchange *x, int status);
 void reply_header(struct exchange *x, const char *name, const char *value);
 void reply_headerf(struct exchange *x, const char *name, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* No body, e.g. 204 and 304; or a HEAD answer whose Content-Length is `length`. */
+/* No body, e.g. 204; or a HEAD or 304 answer whose Content-Length is `length`, what a GET's 200 would have (RFC 9110 §8.6). */
 void reply_empty(struct exchange *x);
 void reply_empty_of_length(struct exchange *x, int64_t length);
 /* Takes the buf's memory (the buf is new after). A failed buf becomes 503. */

@@ -171,7 +171,7 @@ static void reply(struct exchange *x, struct download *download, enum answer ans
 	case ANSWER_NOT_MODIFIED:
 		reply_status(x, 304);
 		reply_validators(x, record);
-		reply_empty(x);
+		reply_empty_of_length(x, record->size); /* RFC 9110 §8.6 */
 		break;
 	case ANSWER_HEAD:
 		reply_status(x, 200);

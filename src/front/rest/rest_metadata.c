@@ -25,17 +25,14 @@ static void reply_metadata(struct exchange *x, struct file_record *record, bool 
 		err_set(&err, ERR_PRECONDITION,
 			"the metadata is not what the request is conditional on");
 		reply_error(x, &err);
-	} else if (verdict == CONDITIONAL_NOT_MODIFIED) {
-		reply_status(x, 304);
-		reply_header(x, "ETag", etag);
-		reply_header(x, "Cache-Control", "no-cache");
-		reply_empty(x);
 	} else {
+		/* 304 says how long the body would be (RFC 9110 §8.6); it is not sent. */
+		bool modified = verdict != CONDITIONAL_NOT_MODIFIED;
 		buf_init(&body, REST_ANSWER_MAX);
 		json_writer_init(&w, &body);
 		file_record_json(record, &w);
 		reply_header(x, "ETag", etag);
-		rest_reply_json(x, 200, &body);
+		rest_reply_json(x, modified ? 200 : 304, &body);
 	}
 	file_record_unref(&record);
 }

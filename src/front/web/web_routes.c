@@ -72,7 +72,7 @@ static void reply_asset(struct exchange *x, const char *name)
 	reply_header(x, "X-Content-Type-Options", "nosniff");
 	if (conditional_evaluate(&conditionals, true, etag, -1) == CONDITIONAL_NOT_MODIFIED) {
 		reply_status(x, 304);
-		reply_empty(x);
+		reply_empty_of_length(x, (int64_t)file->len); /* RFC 9110 §8.6 */
 		return;
 	}
 	reply_status(x, 200);
