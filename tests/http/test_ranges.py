@@ -119,6 +119,12 @@ class RangesOfASmallFile(DepotCase):
                     self.assertEqual((type, size), (self.file["type"], self.SIZE))
                     self.assertTrue(data == self.data[first:last + 1])
 
+    def test_each_part_has_the_content_type_of_the_whole(self):
+        file = self.put("grüße.txt", "grüße aus köln\n".encode())
+        whole = self.get(file["url"]).headers["Content-Type"]
+        parts = parts_of(self.request("GET", file["url"], [("Range", "bytes=0-1,4-5")]))
+        self.assertEqual([type for type, *_ in parts], [whole, whole])
+
     def test_byteranges_are_read_by_an_ordinary_mime_parser(self):
         response = self.ranged("bytes=10-19,30-39,-5")
         message = email.message_from_bytes(b"Content-Type: %s\r\n\r\n" % response.headers["Content-Type"].encode() + response.body,

@@ -80,8 +80,9 @@ static int64_t lay_out(struct byteranges *b, const char *boundary, const struct 
 			buf_printf(&b->text,
 				   "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes "
 				   "%lld-%lld/%lld\r\n\r\n",
-				   i ? "\r\n" : "", boundary, record->type, (long long)first,
-				   (long long)(first + length - 1), (long long)record->size);
+				   i ? "\r\n" : "", boundary, rest_content_type(record),
+				   (long long)first, (long long)(first + length - 1),
+				   (long long)record->size);
 		s->text_len = b->text.len - s->text_at;
 		total += (int64_t)s->text_len + length;
 		download_will_read(b->download, first, length);

@@ -28,14 +28,13 @@ static void release_download(void *context)
 	download_free(&download);
 }
 
-static void reply_content_type(struct exchange *x, const struct file_record *record)
+const char *rest_content_type(const struct file_record *record)
 {
 	/* Sniffed as text means: it reads as UTF-8. Saying so keeps browsers from guessing. */
 	if (record->sniffed && !strcmp(record->sniffed, "text/plain") &&
 	    !strcmp(record->type, "text/plain"))
-		reply_header(x, "Content-Type", "text/plain; charset=utf-8");
-	else
-		reply_header(x, "Content-Type", record->type);
+		return "text/plain; charset=utf-8";
+	return record->type;
 }
 
 static void reply_disposition(struct exchange *x, const struct file_record *record)
@@ -140,7 +139,7 @@ static void reply_bytes(struct exchange *x, struct download *download,
 		rest_reply_byteranges(x, download, ranges, n);
 		return;
 	}
-	reply_content_type(x, record);
+	reply_header(x, "Content-Type", rest_content_type(record));
 	if (n == 0) {
 		reply_stretch(x, download, 0, record->size);
 		return;
@@ -177,7 +176,7 @@ static void reply(struct exchange *x, struct download *download, enum answer ans
 		reply_status(x, 200);
 		reply_validators(x, record);
 		reply_representation(x, record);
-		reply_content_type(x, record);
+		reply_header(x, "Content-Type", rest_content_type(record));
 		reply_empty_of_length(x, record->size);
 		break;
 	case ANSWER_BYTES:

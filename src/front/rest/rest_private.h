@@ -32,6 +32,9 @@ bool rest_refuse_upload(struct exchange *x);
  */
 int rest_expected_digest(struct exchange *x, const char *name, unsigned char out[SHA256_LEN]);
 
+/* The Content-Type that a file's bytes are served with, whole or in parts. */
+const char *rest_content_type(const struct file_record *record);
+
 extern const struct http_handler rest_download;
 extern const struct http_handler rest_put;
 extern const struct http_handler rest_form;
