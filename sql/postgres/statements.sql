@@ -318,14 +318,14 @@ SELECT CASE WHEN i.indexrelid IS NULL THEN 0 WHEN d.datctype IN ('C', 'POSIX') T
  WHERE d.datname = current_database()
 
 -- About how many names the trigram index would bring up for q (those with all of q's trigrams), and in how many blocks of
--- the table they lie, from 400 blocks taken at random. $1 q  $2 most to count. 0 names  1 blocks
+-- the table they lie, from 200 blocks taken at random. $1 q  $2 most to count. 0 names  1 blocks
 -- name: files_probe_search
 SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
        least($2::bigint, coalesce((count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint, 0))
   FROM depot_internal.file f
-       TABLESAMPLE SYSTEM (least(100, 40000.0 / greatest(1, pg_relation_size('depot_internal.file')
+       TABLESAMPLE SYSTEM (least(100, 20000.0 / greatest(1, pg_relation_size('depot_internal.file')
                                                       / current_setting('block_size')::int)))
- CROSS JOIN (SELECT greatest(1, pg_relation_size('depot_internal.file') / current_setting('block_size')::int / 400.0)
+ CROSS JOIN (SELECT greatest(1, pg_relation_size('depot_internal.file') / current_setting('block_size')::int / 200.0)
                     AS scale) t
  WHERE f.name_folded LIKE ALL (ARRAY(
 	SELECT '%' || substr($1::text, i, 3) || '%' FROM generate_series(1, length($1::text) - 2) i
