@@ -107,6 +107,8 @@ class DepotdServer:
 
     def __exit__(self, kind, value, traceback):
         try:
+            if value is not None:
+                self.explain(value)
             if self.process is not None and self.process.poll() is None:
                 if kind is None:
                     self.stop()
@@ -114,6 +116,12 @@ class DepotdServer:
                     self.kill()
         finally:
             self.remove()
+
+    def explain(self, failure):
+        """Adds to an exception what the server said: a test that fails may have met a server that died."""
+        ended = "" if self.process is None or self.process.poll() is None else " (it ended with %s)" % self.process.returncode
+        if hasattr(failure, "add_note") and self.process is not None:
+            failure.add_note("the server's standard error%s:\n%s" % (ended, self.stderr))
 
     def command_line(self, command, *more):
         line = self.wrapper + [BINARY, command, "--data-dir", self.data_dir, "--database", self.database]
