@@ -102,6 +102,24 @@ CREATE INDEX file_facet_by_name ON depot_internal.file_facet (facet, name, id)
 CREATE INDEX file_facet_by_size ON depot_internal.file_facet (facet, size, id)
 	INCLUDE (created_at, facet_bits);
 
+-- A file's facets go with it, whoever deletes it: a person's DELETE or TRUNCATE too, so that reindex finds no remains.
+CREATE FUNCTION depot_internal.file_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_OP = 'TRUNCATE' THEN
+		TRUNCATE depot_internal.file_facet;
+	ELSE
+		DELETE FROM depot_internal.file_facet k
+		 USING unnest(old.facets) AS x(facet)
+		 WHERE k.facet = x.facet AND k.created_at = old.created_at AND k.id = old.id;
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER file_deleted AFTER DELETE ON depot_internal.file
+	FOR EACH ROW EXECUTE FUNCTION depot_internal.file_deleted();
+CREATE TRIGGER file_truncated AFTER TRUNCATE ON depot_internal.file
+	FOR EACH STATEMENT EXECUTE FUNCTION depot_internal.file_deleted();
+
 -- Substring search. pg_trgm is trusted from PostgreSQL 13 on, so the owner of the database may
 -- create it, RDS included; where that is forbidden or the files are missing, search walks instead.
 -- The short pending list keeps the pauses short in which an insert sorts it in (and searches read it through).

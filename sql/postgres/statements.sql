@@ -183,10 +183,6 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- name: file_delete
 WITH f AS (
 	DELETE FROM depot_internal.file WHERE id = $1::uuid RETURNING *
-), gone AS (
-	DELETE FROM depot_internal.file_facet k
-	 USING f, unnest(f.facets) AS x(facet)
-	 WHERE k.facet = x.facet AND k.created_at = f.created_at AND k.id = f.id
 )
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
@@ -196,10 +192,6 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- name: file_delete_expired
 WITH f AS (
 	DELETE FROM depot_internal.file WHERE id = $1::uuid AND expires_at <= $2::bigint RETURNING *
-), gone AS (
-	DELETE FROM depot_internal.file_facet k
-	 USING f, unnest(f.facets) AS x(facet)
-	 WHERE k.facet = x.facet AND k.created_at = f.created_at AND k.id = f.id
 )
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
