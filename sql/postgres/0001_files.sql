@@ -106,7 +106,7 @@ CREATE INDEX file_facet_by_size ON depot_internal.file_facet (facet, size, id)
 CREATE FUNCTION depot_internal.file_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_OP = 'TRUNCATE' THEN
-		TRUNCATE depot_internal.file_facet;
+		DELETE FROM depot_internal.file_facet; -- not TRUNCATE: one command may name both tables
 	ELSE
 		DELETE FROM depot_internal.file_facet k
 		 USING unnest(old.facets) AS x(facet)

@@ -147,7 +147,7 @@ class Commands(unittest.TestCase):
 
     def forget(self, server, file):
         """Takes the row away behind the server's back."""
-        tables = ["depot_internal.file_facet", "depot_internal.file"] if server.cluster is not None else ["file"]
+        tables = ["depot_internal.file"] if server.cluster is not None else ["file"]
         for table in tables:
             server.sql("DELETE FROM %s WHERE id = '%s'" % (table, file["id"]))
 
