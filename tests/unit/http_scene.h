@@ -297,8 +297,17 @@ static void scene_set(struct http_config config, unsigned workers, size_t queue)
 	scene.port = (int)strtol(strrchr(http_server_address(scene.server, 0), ':') + 1, NULL, 10);
 }
 
+static void scene_open_gate(void)
+{
+	pthread_mutex_lock(&scene.lock);
+	scene.gate_open = true;
+	pthread_cond_broadcast(&scene.changed);
+	pthread_mutex_unlock(&scene.lock);
+}
+
 static void scene_strike(void)
 {
+	scene_open_gate(); /* for a test that failed before it did */
 	http_server_free(&scene.server);
 	assert_null(scene.server);
 	pool_free(&scene.workers);

@@ -1,6 +1,7 @@
 /* The life of exchanges, seen from handlers and from the wire. */
 #include "http_scene.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 static int usual(void **state)
@@ -557,6 +558,22 @@ static void a_client_that_leaves_within_its_answer_is_released_once(void **state
 
 /* --- limits --- */
 
+/* Waits until so many tasks wait for a worker. */
+static void wait_for_queue(const char *line)
+{
+	int64_t deadline = clock_monotonic_ms() + SCENE_DEADLINE_MS;
+	bool seen = false;
+	while (!seen && clock_monotonic_ms() < deadline) {
+		struct buf text;
+		buf_init(&text, 1 << 20);
+		metrics_render(scene.metrics, &text);
+		seen = strstr(buf_text(&text), line) != NULL;
+		buf_release(&text);
+		sched_yield();
+	}
+	assert_true(seen);
+}
+
 static void a_full_queue_answers_503_with_retry_after(void **state)
 {
 	(void)state;
@@ -565,23 +582,15 @@ static void a_full_queue_answers_503_with_retry_after(void **state)
 	client_send(running, "GET /block HTTP/1.1\r\nHost: a\r\n\r\n");
 	scene_wait(&scene.finished, 1);
 	client_send(waiting, "GET /block HTTP/1.1\r\nHost: a\r\n\r\n");
-	/* Answers from memory need no worker; one after the other they also tell when the second is queued. */
-	do {
-		client_send(refused, "GET /worker HTTP/1.1\r\nHost: a\r\n\r\n");
-		struct pollfd ready = {.fd = refused, .events = POLLIN};
-		assert_int_equal(poll(&ready, 1, SCENE_DEADLINE_MS), 1);
-		client_read(refused, &a);
-		if (a.status != 503)
-			answer_release(&a);
-	} while (a.status != 503);
+	wait_for_queue("depotd_queue_depth{queue=\"work\"} 1\n");
+	client_send(refused, "GET /worker HTTP/1.1\r\nHost: a\r\n\r\n");
+	client_read(refused, &a);
+	assert_int_equal(a.status, 503);
 	assert_non_null(answer_field(&a, "Retry-After"));
 	answer_release(&a);
 	client_send(refused, "GET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_expect(refused, 200, "memory");
-	pthread_mutex_lock(&scene.lock);
-	scene.gate_open = true;
-	pthread_cond_broadcast(&scene.changed);
-	pthread_mutex_unlock(&scene.lock);
+	scene_open_gate();
 	client_expect(running, 200, "opened");
 	client_expect(waiting, 200, "opened");
 	close(running);
@@ -601,7 +610,7 @@ static int short_deadlines(void **state)
 	(void)state;
 	struct http_config config = scene_config();
 	config.header_timeout_ms = 300;
-	config.idle_timeout_ms = 600;
+	config.idle_timeout_ms = 1000;
 	config.min_rate = 1000;
 	scene_set(config, 2, 16);
 	return 0;
@@ -657,8 +666,8 @@ static void a_body_that_is_fast_enough_outlives_many_windows(void **state)
 	char kilobyte[1024] = {0};
 	int fd = client_connect();
 	struct pollfd end = {.fd = fd, .events = POLLIN};
-	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 40960\r\n\r\n");
-	for (int i = 0; i < 40; i++) { /* 2 s, 20 KiB/s */
+	client_send(fd, "PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 61440\r\n\r\n");
+	for (int i = 0; i < 60; i++) { /* 3 s, 20 KiB/s */
 		assert_int_equal(poll(&end, 1, 50), 0);
 		client_send_n(fd, kilobyte, sizeof(kilobyte));
 	}
