@@ -406,6 +406,8 @@ def stage_bench():
         if build("bench", GCC, "all", "build/fsync_loop"):
             step("bench", "the benchmark runs, small", [sys.executable, "tests/bench/bench.py", "--depotd", GCC.binary,
                                                         "--loop", "build/fsync_loop", "--smoke"], 600)
+    step("bench", "random lists of both dialects are right, small", [sys.executable, "tests/bench/list_latency.py", "--check",
+                                                                     "--rows", "3000", "--lists", "60"], 400)
 
 
 STAGES = {name[len("stage_"):]: function for name, function in list(globals().items()) if name.startswith("stage_")}
