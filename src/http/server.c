@@ -6,8 +6,10 @@
  * server's memory may go.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -192,6 +194,24 @@ int http_server_start(struct http_server *server, struct err *err)
 	return 0;
 }
 
+/*
+ * Who connects from now on is refused: something that never becomes readable takes the place of the listening socket, which
+ * closes and so leaves every epoll set. MHD_quiesce_daemon() of 0.9.75 takes the socket out of the sets itself, races with its
+ * own threads that do the same, and ends the process when it comes second. Not for a socket of systemd's, which stays open
+ * there: the next depotd is to find those who wait in its queue.
+ */
+static bool listener_deafen(struct listener *l)
+{
+	const union MHD_DaemonInfo *info =
+		MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_LISTEN_FD);
+	int deaf = info != NULL ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	if (deaf < 0)
+		return false;
+	bool done = dup3(deaf, info->listen_fd, O_CLOEXEC) >= 0;
+	(void)close(deaf);
+	return done;
+}
+
 void http_server_quiesce(struct http_server *server)
 {
 	if (atomic_exchange(&server->quiescing, true))
@@ -200,14 +220,8 @@ void http_server_quiesce(struct http_server *server)
 		struct listener *l = &server->listeners[i];
 		if (l->daemon == NULL)
 			continue;
-		int fd = MHD_quiesce_daemon(l->daemon);
-		/*
-		 * Who connects now is refused, not left waiting. A socket of systemd's is left alone: shutdown() would end
-		 * it for its owner, too, and the next depotd is to find those who wait in its queue.
-		 */
-		if (fd >= 0 && !l->inherited)
-			(void)shutdown(fd, SHUT_RDWR);
-		l->fd = fd;
+		if (l->inherited || !listener_deafen(l))
+			l->fd = MHD_quiesce_daemon(l->daemon);
 	}
 }
 
