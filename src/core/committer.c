@@ -217,7 +217,8 @@ static void register_batch(void *context, struct batch_item **items, size_t n)
 	struct file_record **at = records;
 	for (size_t i = 0; i < n; i++) {
 		const struct upload_commit *commit = (struct upload_commit *)items[i];
-		registrations[i] = (struct registration){.files = at, .n = commit->n};
+		registrations[i] = (struct registration){
+			.files = at, .n = commit->n, .idempotency = commit->idempotency};
 		for (size_t k = 0; k < commit->n; k++) {
 			struct upload *upload = commit->uploads[k];
 			upload->ticket = cache_ticket(core->cache, &upload->id);

@@ -9,6 +9,7 @@
 
 #include "depotd/core/core.h"
 #include "depotd/model/attributes.h"
+#include "depotd/model/idempotency.h"
 #include "depotd/work/batcher.h"
 
 struct upload;
@@ -40,6 +41,8 @@ struct upload_commit {
 	struct batch_item item;  /* the committer's; first */
 	struct upload **uploads; /* taken over by upload_commit(): freed and nulled before done() */
 	size_t n;
+	const struct idempotency
+		*idempotency; /* the request's key, registered with the files; or NULL */
 	void (*done)(struct upload_commit *commit);
 	/* When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. */
 	struct file_record **records; /* the caller's array of n */

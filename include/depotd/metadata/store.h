@@ -17,6 +17,7 @@
 #include "depotd/base/metrics.h"
 #include "depotd/base/uuid.h"
 #include "depotd/model/file_record.h"
+#include "depotd/model/idempotency.h"
 #include "depotd/model/listing.h"
 
 struct metadata_config {
@@ -44,7 +45,9 @@ const char *metadata_kind(const struct metadata *store); /* "postgresql" or "sql
 struct registration {
 	struct file_record *const *files;
 	size_t n;
-	int result;     /* out: 0 committed (or was there already, identical id), -1 see err */
+	const struct idempotency *idempotency; /* the request's key, or NULL (see below) */
+	bool answered; /* the client has its answer already: a key that is taken does not stop it */
+	int result;    /* out: 0 committed (or was there already, identical id), -1 see err */
 	struct err err; /* out */
 };
 
@@ -69,6 +72,29 @@ int metadata_remove(struct metadata *store, const struct uuid *id, struct err *e
 /* The same, but only while its expiry is past at now_ms (a change may have come between). 0: absent, or no longer expired. */
 int metadata_remove_expired(struct metadata *store, const struct uuid *id, int64_t now_ms,
 			    struct err *err);
+
+/*
+ * --- Idempotency keys ---
+ *
+ * A registration's key is inserted in the transaction of its rows, with what the answer says of the files: so a repeat gets the
+ * first answer whatever became of the files since. A key that another request has is ERR_CONFLICT, of that registration alone
+ * (unless it was answered before: then the files are registered and the key stays the other's). Keys last until
+ * metadata_remove_keys(), not until a certain moment.
+ */
+struct key_answer {
+	struct uuid request;
+	unsigned char fingerprint[SHA256_LEN];
+	int64_t answered_ms;
+	struct file_record **files; /* as they were; n references */
+	size_t n;
+};
+void key_answer_release(struct key_answer *answer);
+/* What was registered under the key. owner may be NULL. 1 found, 0 absent, -1. */
+int metadata_find_key(struct metadata *store, const char *owner, const char *key,
+		      struct key_answer *out, struct err *err);
+/* Removes keys answered before before_ms, at most limit at once. *removed says how many; 0 or -1. */
+int metadata_remove_keys(struct metadata *store, int64_t before_ms, size_t limit, size_t *removed,
+			 struct err *err);
 
 struct file_list {
 	struct file_record **files;
