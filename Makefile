@@ -53,7 +53,7 @@ MAIN       := $(BUILD)/src/main.o
 LIBRARY    := $(BUILD)/libdepotd.a
 
 .PHONY: all run check check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
-        unit fuzzers docs style libraries packages-build packages-check print-cflags FORCE
+        unit fuzzers shim docs style libraries packages-build packages-check print-cflags FORCE
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/depotd ## build the daemon, build/depotd
@@ -185,6 +185,15 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 fuzzers: $(FUZZ_TARGETS)
+
+# A library that stands before libc and makes calls fail; only tests load it, under an unchanged binary. Flags of its own: it
+# defines both open() and open64(), which the macros for large files and fortified functions make one.
+shim: $(BUILD)/fault_shim.so ## build the library that makes system calls fail, for tests
+
+$(BUILD)/fault_shim.so: tests/shim/fault_shim.c
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(WERROR) -O2 -g -fPIC -shared -o $@ $< -ldl -pthread
 
 style: ## the rules of the house that a script can check
 	@$(PYTHON) tests/run.py style

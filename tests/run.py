@@ -297,7 +297,7 @@ def module_main(path, results):
 
 
 def modules(stage, kind, pattern, databases):
-    if not build(stage, kind, "all"):
+    if not build(stage, kind, "all", "shim"):
         return
     paths = sorted(glob.glob(os.path.join(ROOT, pattern)))
     work = []
