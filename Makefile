@@ -23,11 +23,11 @@ say         = $(if $(V),,@printf '  %-6s %s\n' $(1) '$(2)')
 
 # Debian's names. The first list is what a build takes, the second what the tests take besides.
 DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev libpq-dev libsqlite3-dev uuid-dev \
-                libssl-dev libjansson-dev libinih-dev libsystemd-dev
+                libssl-dev libjansson-dev libinih-dev libsystemd-dev zlib1g-dev
 DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev cppcheck gcovr postgresql \
                 chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs
 
-LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd
+LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd zlib
 HAVE       := $(shell $(PKG_CONFIG) --exists $(LIBRARIES) 2>/dev/null && echo yes)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBS       := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -lm -pthread

@@ -10,10 +10,11 @@ MAY_USE = {
     "work": {"base"},
     "metadata": {"model", "base"},
     "blob": {"model", "base"},
-    "core": {"metadata", "blob", "work", "model", "base"},
+    "journal": {"base"},
+    "core": {"metadata", "blob", "journal", "work", "model", "base"},
     "http": {"work", "model", "base"},
     "front": {"http", "core", "model", "base", "front"},
-    "app": {"front", "http", "core", "metadata", "blob", "work", "model", "base"},
+    "app": {"front", "http", "core", "metadata", "blob", "journal", "work", "model", "base"},
 }
 
 # Library header → the only files that may include it.
@@ -26,6 +27,7 @@ LIBRARIES = {
     r"openssl/.*": r"src/base/",
     r"uuid/.*": r"src/base/",
     r"jansson\.h": r"(src|include/depotd)/base/",
+    r"zlib\.h": r"src/journal/",
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)

@@ -1,0 +1,247 @@
+/*
+ * Segment files: made of zeros once, written past the page cache where the file system can, used again and again.
+ *
+ * A file whose write or sync failed is not used again: the kernel may have dropped its dirty pages, and asking a second time
+ * would be told that all is well. Worker threads; the journal's locks say who may be here.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "journal_private.h"
+
+enum { NAME_LEN = 16 };
+
+static void segment_name(unsigned index, char out[NAME_LEN])
+{
+	snprintf(out, NAME_LEN, "segment-%02u", index % 100);
+}
+
+static int again_openat(int directory, const char *name, int flags)
+{
+	int fd;
+	do
+		fd = openat(directory, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+	while (fd < 0 && errno == EINTR);
+	return fd;
+}
+
+static int again_fsync(int fd)
+{
+	int rc;
+	do
+		rc = fsync(fd);
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
+int segment_write(const struct segment *segment, const void *data, size_t n, int64_t offset)
+{
+	const char *at = data;
+	while (n > 0) {
+		ssize_t done = pwrite(segment->fd, at, n, offset);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return -1;
+		/* After a short write the rest may not be aligned any more for O_DIRECT: the page cache takes it. */
+		if ((size_t)done < n && segment->fd != segment->plain_fd &&
+		    (done % BLOCK) != 0) {
+			int flags = fcntl(segment->fd, F_GETFL);
+			if (flags < 0 || fcntl(segment->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+				return -1;
+		}
+		at += done;
+		n -= (size_t)done;
+		offset += done;
+	}
+	return 0;
+}
+
+int segment_sync(const struct segment *segment)
+{
+	int rc;
+	do
+		rc = fdatasync(segment->fd);
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
+/* A second descriptor that goes past the page cache: the batch is in memory already and is not read again. */
+static void open_direct(struct journal *journal, struct segment *segment, const char *name)
+{
+	segment->fd = again_openat(journal->directory, name, O_RDWR | O_DIRECT);
+	if (segment->fd < 0)
+		segment->fd = segment->plain_fd;
+}
+
+int segment_open(struct journal *journal, unsigned index, struct err *err)
+{
+	struct segment *segment = &journal->segments[index];
+	char name[NAME_LEN];
+	segment_name(index, name);
+	segment->plain_fd = again_openat(journal->directory, name, O_RDWR);
+	if (segment->plain_fd < 0 && errno == ENOENT)
+		return 0;
+	if (segment->plain_fd < 0)
+		return err_set_errno(err, ERR_IO, "journal/%s", name);
+	struct stat st;
+	if (fstat(segment->plain_fd, &st) < 0) {
+		err_set_errno(err, ERR_IO, "journal/%s", name);
+		segment_close(segment);
+		return -1;
+	}
+	segment->size = st.st_size;
+	segment->end = -1;
+	open_direct(journal, segment, name);
+	return 1;
+}
+
+static int write_zeros(struct journal *journal, const struct segment *segment)
+{
+	enum { STEP = 256 * 1024 };
+	char *zeros = calloc(1, STEP);
+	int rc = zeros ? 0 : -1;
+	for (int64_t at = 0; rc == 0 && at < journal->segment_bytes; at += STEP) {
+		ssize_t done;
+		do
+			done = pwrite(segment->plain_fd, zeros, STEP, at);
+		while (done < 0 && errno == EINTR);
+		if (done >= 0 && done < STEP) {
+			errno = ENOSPC; /* the next one would have said so */
+			rc = -1;
+		} else if (done < 0) {
+			rc = -1;
+		}
+	}
+	int saved = errno;
+	free(zeros);
+	errno = saved;
+	return rc;
+}
+
+int segment_make(struct journal *journal, unsigned index, struct err *err)
+{
+	struct segment *segment = &journal->segments[index];
+	char name[NAME_LEN];
+	segment_name(index, name);
+	segment->plain_fd = again_openat(journal->directory, name, O_RDWR | O_CREAT | O_TRUNC);
+	if (segment->plain_fd < 0)
+		return err_set_errno(err, ERR_IO, "journal/%s", name);
+	if (write_zeros(journal, segment) < 0 || again_fsync(segment->plain_fd) < 0 ||
+	    again_fsync(journal->directory) < 0) {
+		err_set_errno(err, ERR_IO, "journal/%s", name);
+		unlinkat(journal->directory, name, 0);
+		segment_close(segment);
+		return -1;
+	}
+	segment->failed = segment->bad_header = false;
+	segment->sequence = 0;
+	segment->size = journal->segment_bytes;
+	open_direct(journal, segment, name);
+	return 0;
+}
+
+void segment_close(struct segment *segment)
+{
+	if (segment->fd >= 0 && segment->fd != segment->plain_fd)
+		close(segment->fd);
+	if (segment->plain_fd >= 0)
+		close(segment->plain_fd);
+	segment->fd = segment->plain_fd = -1;
+}
+
+/* --- the header --- */
+
+enum { AT_VERSION = 8, AT_BLOCK = 12, AT_SEQUENCE = 16, AT_SIZE = 24, AT_PREVIOUS = 32, AT_CRC = 40 };
+
+void segment_header(const struct journal *journal, uint64_t sequence, uint64_t previous_end,
+		    unsigned char block[BLOCK])
+{
+	uint32_t version = htole32(JOURNAL_VERSION), size = htole32(BLOCK);
+	uint64_t bytes = htole64((uint64_t)journal->segment_bytes);
+	memset(block, 0, BLOCK);
+	memcpy(block, SEGMENT_MAGIC, 8);
+	memcpy(block + AT_VERSION, &version, 4);
+	memcpy(block + AT_BLOCK, &size, 4);
+	sequence = htole64(sequence);
+	memcpy(block + AT_SEQUENCE, &sequence, 8);
+	memcpy(block + AT_SIZE, &bytes, 8);
+	previous_end = htole64(previous_end);
+	memcpy(block + AT_PREVIOUS, &previous_end, 8);
+	uint32_t crc = htole32(journal_checksum(block, AT_CRC, NULL, 0));
+	memcpy(block + AT_CRC, &crc, 4);
+}
+
+/*
+ * Zeros are a free segment. Anything else is damage, for the header lies within one sector and is written whole or not at all:
+ * the batches may be well, and the first one knows the sequence.
+ */
+static int read_bad_header(struct segment *segment, const unsigned char block[SEGMENT_HEADER_LEN],
+			   struct err *err)
+{
+	static const unsigned char zeros[SEGMENT_HEADER_LEN];
+	unsigned char batch[BATCH_HEADER_LEN];
+	if (memcmp(block, zeros, SEGMENT_HEADER_LEN) == 0)
+		return 0;
+	ssize_t got;
+	do
+		got = pread(segment->plain_fd, batch, sizeof(batch), BLOCK);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return err_set_errno(err, ERR_IO, "reading the journal");
+	segment->sequence = got == (ssize_t)sizeof(batch) ? batch_sequence(batch) : 0;
+	segment->previous_end = UINT64_MAX;
+	segment->bad_header = true;
+	return 0;
+}
+
+int segment_read_header(struct segment *segment, struct err *err)
+{
+	unsigned char block[SEGMENT_HEADER_LEN];
+	uint32_t version, crc;
+	uint64_t sequence, previous;
+	segment->sequence = 0;
+	ssize_t got;
+	do
+		got = pread(segment->plain_fd, block, sizeof(block), 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return err_set_errno(err, ERR_IO, "reading the journal");
+	memcpy(&crc, block + AT_CRC, 4);
+	if (got != (ssize_t)sizeof(block) || memcmp(block, SEGMENT_MAGIC, 8) != 0 ||
+	    le32toh(crc) != journal_checksum(block, AT_CRC, NULL, 0))
+		return got == (ssize_t)sizeof(block) ? read_bad_header(segment, block, err) : 0;
+	memcpy(&version, block + AT_VERSION, 4);
+	if (le32toh(version) != JOURNAL_VERSION)
+		return err_set(err, ERR_CONFLICT,
+			       "the journal was written by another release: its version is %u, "
+			       "this one reads %d",
+			       le32toh(version), JOURNAL_VERSION);
+	memcpy(&sequence, block + AT_SEQUENCE, 8);
+	memcpy(&previous, block + AT_PREVIOUS, 8);
+	segment->sequence = le64toh(sequence);
+	segment->previous_end = le64toh(previous);
+	return 0;
+}
+
+int segment_erase(const struct segment *segment, struct err *err)
+{
+	char zeros[BLOCK] __attribute__((aligned(4096))) = {0};
+	if (segment_write(segment, zeros, sizeof(zeros), 0) < 0 || segment_sync(segment) < 0)
+		return err_set_errno(err, ERR_IO, "freeing a segment of the journal");
+	return 0;
+}
+
+void segment_unlink(struct journal *journal, unsigned index)
+{
+	char name[NAME_LEN];
+	segment_name(index, name);
+	unlinkat(journal->directory, name, 0);
+	segment_close(&journal->segments[index]);
+}
