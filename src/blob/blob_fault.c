@@ -139,6 +139,29 @@ static void fault_publish(struct blob_store *store, struct blob_publication *pub
 		publish_one(store, &publications[i]);
 }
 
+static int fault_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+		       const char *description, size_t description_n, struct err *err)
+{
+	if (strike(store, BLOB_CALL_PLACE, err) < 0)
+		return -1;
+	return blob_place(fault_of(store)->inner, id, data, n, description, description_n, err);
+}
+
+static int fault_sync(struct blob_store *store, struct err *err)
+{
+	if (strike(store, BLOB_CALL_SYNC, err) < 0)
+		return -1;
+	return blob_sync(fault_of(store)->inner, err);
+}
+
+static int fault_restore(struct blob_store *store, const struct uuid *id, const void *data,
+			 size_t n, const char *description, size_t description_n, struct err *err)
+{
+	if (strike(store, BLOB_CALL_RESTORE, err) < 0)
+		return -1;
+	return blob_restore(fault_of(store)->inner, id, data, n, description, description_n, err);
+}
+
 static int fault_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
 		      struct err *err)
 {
@@ -241,6 +264,9 @@ static const struct blob_driver fault_driver = {
 	.seal = fault_seal,
 	.publish = fault_publish,
 	.discard = fault_discard,
+	.place = fault_place,
+	.sync = fault_sync,
+	.restore = fault_restore,
 	.open = fault_open,
 	.read = fault_read,
 	.descriptor = fault_descriptor,

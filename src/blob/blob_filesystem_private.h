@@ -103,6 +103,12 @@ int fs_seal(struct blob_writer *writer, const char *description, size_t n, struc
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n);
 void fs_discard(struct blob_writer *writer);
 
+int fs_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+	     const char *description, size_t description_n, struct err *err);
+int fs_sync(struct blob_store *store, struct err *err);
+int fs_restore(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+	       const char *description, size_t description_n, struct err *err);
+
 int fs_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
 	    struct err *err);
 int fs_read(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got,
@@ -120,6 +126,8 @@ int fs_walk(struct blob_store *store, blob_visit_fn visit, void *context, struct
 long fs_clean(struct blob_store *store, int64_t grace_ms, struct err *err);
 int fs_space(struct blob_store *store, struct blob_space *out, struct err *err);
 
+/* Whether at least `needed` bytes are free above the reserve; else ERR_DISK_FULL. */
+int fs_check_space(struct blob_filesystem *fs, int64_t needed, struct err *err);
 /*
  * Puts a description on an open, unpublished or published file: as the attribute if it fits (1), else nothing is done and 0
  * says that it needs a file of its own. -1 with errno.

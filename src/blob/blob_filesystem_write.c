@@ -42,8 +42,7 @@ static struct blob_filesystem *fs_of(struct fs_writer *writer)
 	return (struct blob_filesystem *)writer->base.store;
 }
 
-/* Whether at least `needed` bytes are free above the reserve. */
-static int check_space(struct blob_filesystem *fs, int64_t needed, struct err *err)
+int fs_check_space(struct blob_filesystem *fs, int64_t needed, struct err *err)
 {
 	struct statvfs st;
 	int rc;
@@ -67,11 +66,11 @@ static int check_space_again(struct fs_writer *writer, size_t n, struct err *err
 	struct blob_filesystem *fs = fs_of(writer);
 	int64_t end = writer->base.written + (int64_t)n;
 	if (!writer->promised)
-		return check_space(fs, (int64_t)atomic_load(&fs->pledged) + (int64_t)n, err);
+		return fs_check_space(fs, (int64_t)atomic_load(&fs->pledged) + (int64_t)n, err);
 	if (end - writer->space_checked < SPACE_STEP)
 		return 0;
 	writer->space_checked = end;
-	return check_space(fs, 0, err);
+	return fs_check_space(fs, 0, err);
 }
 
 static void pledge_give_back(struct fs_writer *writer, int64_t n)
@@ -118,7 +117,7 @@ int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint
 	writer->promised = size_hint >= 0;
 	writer->pledged = size_hint > 0 ? size_hint : 0;
 	atomic_fetch_add(&fs->pledged, writer->pledged);
-	if (check_space(fs, (int64_t)atomic_load(&fs->pledged), err) < 0 ||
+	if (fs_check_space(fs, (int64_t)atomic_load(&fs->pledged), err) < 0 ||
 	    fs_leaf_get(fs, id, &writer->leaf, err) < 0)
 		goto failed;
 	for (int tries = 0; temp_open(fs, writer->leaf->fd, &writer->file) < 0; tries++) {

@@ -92,6 +92,25 @@ void blob_discard(struct blob_writer **writer)
 	*writer = NULL;
 }
 
+int blob_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+	       const char *description, size_t description_n, struct err *err)
+{
+	assert(!uuid_is_nil(id) && description_n > 0 && description_n <= BLOB_DESCRIPTION_MAX);
+	return store->driver->place(store, id, data, n, description, description_n, err);
+}
+
+int blob_sync(struct blob_store *store, struct err *err)
+{
+	return store->driver->sync(store, err);
+}
+
+int blob_restore(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+		 const char *description, size_t description_n, struct err *err)
+{
+	assert(!uuid_is_nil(id) && description_n > 0 && description_n <= BLOB_DESCRIPTION_MAX);
+	return store->driver->restore(store, id, data, n, description, description_n, err);
+}
+
 int blob_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
 	      struct err *err)
 {

@@ -73,8 +73,9 @@ int journal_open(const struct journal_config *config, struct journal **out, stru
 	       journal->segment_bytes * 8 > config->size)
 		journal->segment_bytes /= 2;
 	int64_t segments = config->size / journal->segment_bytes;
-	journal->segments_max =
-		segments < 3 ? 3 : segments > SEGMENTS_MAX ? SEGMENTS_MAX : (unsigned)segments;
+	journal->segments_max = segments < 3              ? 3
+				: segments > SEGMENTS_MAX ? SEGMENTS_MAX
+							  : (unsigned)segments;
 	journal->current = SEGMENTS_MAX;
 	journal->last_end = UINT64_MAX;
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++)
@@ -348,7 +349,8 @@ int journal_drop(struct journal *journal, uint64_t mark, struct err *err)
 
 /* --- replaying --- */
 
-static int read_segment(const struct segment *segment, unsigned char **out, size_t *n, struct err *err)
+static int read_segment(const struct segment *segment, unsigned char **out, size_t *n,
+			struct err *err)
 {
 	size_t size = (size_t)segment->size, at = 0;
 	if (segment->size < BLOCK || segment->size > 64 * (int64_t)SEGMENT_BYTES_MAX)

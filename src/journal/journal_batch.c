@@ -92,8 +92,7 @@ size_t batch_encode(const struct journal_record *records, size_t n, uint64_t seq
 	put64(out + AT_SEQUENCE, sequence);
 	put32(out + AT_LENGTH, (uint32_t)length);
 	put32(out + AT_COUNT, (uint32_t)n);
-	put32(out + AT_CRC,
-	      journal_checksum(out + AT_SEQUENCE, table_end - AT_SEQUENCE, NULL, 0));
+	put32(out + AT_CRC, journal_checksum(out + AT_SEQUENCE, table_end - AT_SEQUENCE, NULL, 0));
 	memset(at, 0, round_up(length) - length);
 	return round_up(length);
 }
@@ -130,7 +129,7 @@ static bool batch_decode(const unsigned char *data, size_t n, uint64_t sequence,
 		return false;
 	size_t table_end = BATCH_HEADER_LEN + count * BATCH_ENTRY_LEN;
 	if (get32(data + AT_CRC) !=
-		    journal_checksum(data + AT_SEQUENCE, table_end - AT_SEQUENCE, NULL, 0))
+	    journal_checksum(data + AT_SEQUENCE, table_end - AT_SEQUENCE, NULL, 0))
 		return false;
 	size_t needed = table_end;
 	for (size_t i = 0; i < count; i++) {

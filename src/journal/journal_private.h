@@ -44,8 +44,8 @@ struct segment {
 	uint64_t previous_end;
 	int64_t end; /* appended up to here; -1 for one found at the start, until it was replayed */
 	int64_t size;
-	bool failed;       /* a write or sync failed: the file is not used again */
-	bool bad_header;   /* its header was damaged: the sequence is its first batch's */
+	bool failed;     /* a write or sync failed: the file is not used again */
+	bool bad_header; /* its header was damaged: the sequence is its first batch's */
 };
 
 struct journal {
@@ -54,12 +54,14 @@ struct journal {
 	unsigned segments_max;
 
 	/* Lock order: appending before lock. */
-	pthread_mutex_t appending; /* one append or rotate at a time; held during I/O. Guards all down to `lock` */
-	char *staging;             /* STAGING_BYTES + BLOCK, aligned to BLOCK */
-	unsigned current;          /* index of the segment that is appended to; SEGMENTS_MAX: none */
-	uint64_t last_end;         /* where the segment before the next one was left */
+	pthread_mutex_t
+		appending; /* one append or rotate at a time; held during I/O. Guards all down to `lock` */
+	char *staging;     /* STAGING_BYTES + BLOCK, aligned to BLOCK */
+	unsigned current;  /* index of the segment that is appended to; SEGMENTS_MAX: none */
+	uint64_t last_end; /* where the segment before the next one was left */
 
-	pthread_mutex_t lock;   /* guards the segments' sequences and ends; not held during appends' I/O */
+	pthread_mutex_t
+		lock; /* guards the segments' sequences and ends; not held during appends' I/O */
 	pthread_cond_t dropped; /* a segment is free */
 	struct segment segments[SEGMENTS_MAX];
 	uint64_t next_sequence;

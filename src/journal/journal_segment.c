@@ -50,8 +50,7 @@ int segment_write(const struct segment *segment, const void *data, size_t n, int
 		if (done <= 0)
 			return -1;
 		/* After a short write the rest may not be aligned any more for O_DIRECT: the page cache takes it. */
-		if ((size_t)done < n && segment->fd != segment->plain_fd &&
-		    (done % BLOCK) != 0) {
+		if ((size_t)done < n && segment->fd != segment->plain_fd && (done % BLOCK) != 0) {
 			int flags = fcntl(segment->fd, F_GETFL);
 			if (flags < 0 || fcntl(segment->fd, F_SETFL, flags & ~O_DIRECT) < 0)
 				return -1;
@@ -158,7 +157,14 @@ void segment_close(struct segment *segment)
 
 /* --- the header --- */
 
-enum { AT_VERSION = 8, AT_BLOCK = 12, AT_SEQUENCE = 16, AT_SIZE = 24, AT_PREVIOUS = 32, AT_CRC = 40 };
+enum {
+	AT_VERSION = 8,
+	AT_BLOCK = 12,
+	AT_SEQUENCE = 16,
+	AT_SIZE = 24,
+	AT_PREVIOUS = 32,
+	AT_CRC = 40
+};
 
 void segment_header(const struct journal *journal, uint64_t sequence, uint64_t previous_end,
 		    unsigned char block[BLOCK])

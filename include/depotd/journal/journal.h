@@ -24,7 +24,7 @@ struct journal;
 struct journal_config {
 	const char *directory; /* made (0700) where it is missing */
 	int64_t size;          /* bytes of all segments together, at the most */
-	int64_t full_wait_ms;  /* how long an append may wait for a checkpoint when the journal is full */
+	int64_t full_wait_ms; /* how long an append may wait for a checkpoint when the journal is full */
 };
 
 enum {
@@ -35,7 +35,8 @@ enum {
 /* One record: two opaque parts. The memory is the caller's. */
 struct journal_record {
 	uint32_t kind;
-	uint32_t left; /* how many records of the same group still come behind this one; 0 in the last */
+	uint32_t
+		left; /* how many records of the same group still come behind this one; 0 in the last */
 	const void *head, *body; /* NULL where there are none */
 	size_t head_len, body_len;
 	uint32_t checksum; /* journal_checksum() of both */
