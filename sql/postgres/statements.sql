@@ -248,6 +248,44 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depot_internal.file'::regclass
 
 -- ---------------------------------------------------------------------------------------------------------
+-- Idempotency keys. owner is '' for nobody.
+
+-- $1 owner  $2 key  $3 fingerprint (as a sha256)  $4 request  $5 answered_at  $6 answer
+-- In the transaction of the files, before them and in the order of (owner, key), so that nobody waits in a circle. A key that
+-- another request has is a unique violation; one that this very request has stays as it is.
+-- name: key_insert
+WITH k AS (
+	INSERT INTO depot_internal.idempotency_key (owner, key, fingerprint, request, answered_at, answer)
+	VALUES ($1::text, $2::text, decode($3::text, 'hex'), $4::uuid, $5::bigint, $6::text)
+	ON CONFLICT (owner, key) DO UPDATE SET request = excluded.request
+	 WHERE idempotency_key.request = excluded.request
+	RETURNING 1
+)
+SELECT depot_internal.one_key((SELECT count(*) FROM k))
+
+-- The same, but a key that is taken is left to whom it belongs.
+-- name: key_insert_if_free
+INSERT INTO depot_internal.idempotency_key (owner, key, fingerprint, request, answered_at, answer)
+VALUES ($1::text, $2::text, decode($3::text, 'hex'), $4::uuid, $5::bigint, $6::text)
+ON CONFLICT (owner, key) DO NOTHING
+
+-- $1 owner  $2 key. 0 fingerprint  1 request  2 answered_at  3 answer; no row: absent.
+-- name: key_find
+SELECT encode(k.fingerprint, 'hex'), k.request::text, k.answered_at, k.answer
+  FROM depot_internal.idempotency_key k
+ WHERE k.owner = $1::text AND k.key = $2::text
+
+-- $1 answered before this time  $2 at most so many. One row `1` for each that was removed.
+-- name: keys_delete
+DELETE FROM depot_internal.idempotency_key k
+ USING (SELECT o.owner, o.key FROM depot_internal.idempotency_key o
+	 WHERE o.answered_at < $1::bigint
+	 ORDER BY o.answered_at LIMIT $2::bigint
+	   FOR UPDATE SKIP LOCKED) x
+ WHERE k.owner = x.owner AND k.key = x.key
+RETURNING 1
+
+-- ---------------------------------------------------------------------------------------------------------
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the

@@ -165,6 +165,33 @@ SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expire
 SELECT coalesce(max(seq), 0) FROM file
 
 -- ---------------------------------------------------------------------------------------------------------
+-- Idempotency keys. owner is '' for nobody.
+
+-- ?1 owner  ?2 key  ?3 fingerprint (as a sha256)  ?4 request  ?5 answered_at  ?6 answer
+-- In the transaction of the files. A key that another request has is a unique violation; one that this very request has stays
+-- as it is.
+-- name: key_insert
+INSERT INTO idempotency_key (owner, key, fingerprint, request, answered_at, answer)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6
+ WHERE NOT EXISTS (SELECT 1 FROM idempotency_key k WHERE k.owner = ?1 AND k.key = ?2 AND k.request = ?4)
+
+-- The same, but a key that is taken is left to whom it belongs.
+-- name: key_insert_if_free
+INSERT INTO idempotency_key (owner, key, fingerprint, request, answered_at, answer)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (owner, key) DO NOTHING
+
+-- ?1 owner  ?2 key. 0 fingerprint  1 request  2 answered_at  3 answer; no row: absent.
+-- name: key_find
+SELECT k.fingerprint, k.request, k.answered_at, k.answer FROM idempotency_key k WHERE k.owner = ?1 AND k.key = ?2
+
+-- ?1 answered before this time  ?2 at most so many. One row `1` for each that was removed.
+-- name: keys_delete
+DELETE FROM idempotency_key
+ WHERE (owner, key) IN (SELECT o.owner, o.key FROM idempotency_key o WHERE o.answered_at < ?1 ORDER BY o.answered_at LIMIT ?2)
+RETURNING 1
+
+-- ---------------------------------------------------------------------------------------------------------
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the

@@ -201,13 +201,22 @@ static int seal_described(struct upload *upload, struct err *err)
 	return rc;
 }
 
-int upload_seal(struct upload *upload, const struct file_labels *labels, struct err *err)
+int upload_identify(struct upload *upload, const struct file_labels *labels, struct err *err)
 {
 	unsigned char sha256[SHA256_LEN];
-	assert(upload->state == UPLOAD_RECEIVING);
+	assert(upload->state == UPLOAD_RECEIVING && !upload->record);
 	if (digest_final(upload->digest, sha256, err) < 0 ||
-	    check_content(upload, sha256, err) < 0 ||
-	    make_record(upload, labels, sha256, err) < 0 || seal_described(upload, err) < 0)
+	    check_content(upload, sha256, err) < 0 || make_record(upload, labels, sha256, err) < 0)
+		return fail(upload, err);
+	return 0;
+}
+
+int upload_seal(struct upload *upload, const struct file_labels *labels, struct err *err)
+{
+	assert(upload->state == UPLOAD_RECEIVING);
+	if (!upload->record && upload_identify(upload, labels, err) < 0)
+		return -1;
+	if (seal_described(upload, err) < 0)
 		return fail(upload, err);
 	digest_free(&upload->digest);
 	upload_move(upload, UPLOAD_SEALED);
@@ -216,7 +225,7 @@ int upload_seal(struct upload *upload, const struct file_labels *labels, struct 
 
 const struct file_record *upload_record(const struct upload *upload)
 {
-	assert(upload->state != UPLOAD_RECEIVING);
+	assert(upload->record);
 	return upload->record;
 }
 

@@ -111,8 +111,8 @@ void metadata_on_change(struct metadata *store, metadata_changed_fn changed, voi
 
 /* --- running statements --- */
 
-static int set_statement(const struct metadata *store, struct command *command, const char *name,
-			 struct err *err)
+int store_statement(const struct metadata *store, struct command *command, const char *name,
+		    struct err *err)
 {
 	command->statement = statements_find(store->statements, name);
 	return command->statement ? 0 : err_set(err, ERR_INTERNAL, "no statement %s", name);
@@ -129,7 +129,7 @@ int store_read(struct metadata *store, const char *statement, const struct value
 	struct command command = {
 		.params = params, .param_count = n, .row = row, .context = context};
 
-	if (set_statement(store, &command, statement, err) < 0)
+	if (store_statement(store, &command, statement, err) < 0)
 		return -1;
 	return store->ops->run(store->driver, &command, 1, RUN_READ, deadline_ns, err);
 }
@@ -145,12 +145,15 @@ static int take_record(void *context, const struct value *columns, size_t n, str
 
 /* --- registering --- */
 
-/* The commands of one metadata_register(): one per file, in the order of the requests. */
+/*
+ * The commands of one metadata_register(): of each request its key, where it has one, and one per file. A request is a group; the
+ * groups are in the order of their keys.
+ */
 struct batch {
 	struct arena memory;
 	struct command *commands;
 	size_t count;
-	size_t *members; /* group → index of its registration */
+	size_t *members; /* group → index of its registration; before they are added, all indexes */
 	size_t groups;
 	struct err *errs; /* by group, for the slow path */
 };
@@ -164,7 +167,7 @@ static int batch_init(struct batch *b, const struct registration *registrations,
 		files += registrations[i].n;
 	*b = (struct batch){0};
 	arena_init(&b->memory, BATCH_MEMORY_MAX);
-	b->commands = calloc(files + 1, sizeof(*b->commands));
+	b->commands = calloc(files + n + 1, sizeof(*b->commands));
 	b->members = calloc(n + 1, sizeof(*b->members));
 	b->errs = calloc(n + 1, sizeof(*b->errs));
 	return b->commands && b->members && b->errs
@@ -180,7 +183,55 @@ static void batch_release(struct batch *b)
 	free(b->errs);
 }
 
-/* Adds the request's files as one group; if one of them cannot be a row, none is added and the request has its error. */
+static bool is_key(const struct command *command)
+{
+	return command->param_count == KEY_PARAMS;
+}
+
+/* The next command, of the current group, with memory for its parameters. */
+static struct value *batch_command(struct batch *b, const struct metadata *store,
+				   const char *statement, size_t params, struct err *err)
+{
+	struct command *command = &b->commands[b->count];
+	struct value *values = arena_alloc(&b->memory, params * sizeof(*values));
+
+	if (!values)
+		err_set(err, ERR_NO_MEMORY, "a batch of files");
+	else if (store_statement(store, command, statement, err) < 0)
+		return NULL;
+	command->params = values;
+	command->param_count = params;
+	command->group = b->groups;
+	b->count++;
+	return values;
+}
+
+static int batch_add_files(struct batch *b, const struct metadata *store,
+			   const struct registration *registration, struct err *err)
+{
+	for (size_t i = 0; i < registration->n; i++) {
+		struct value *params = batch_command(b, store, "file_insert", INSERT_PARAMS, err);
+
+		if (!params ||
+		    row_insert_params(store, &b->memory, registration->files[i], params, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int batch_add_key(struct batch *b, const struct metadata *store,
+			 const struct registration *registration, struct err *err)
+{
+	const char *statement = registration->answered ? "key_insert_if_free" : "key_insert";
+	struct value *params;
+
+	if (!registration->idempotency)
+		return 0;
+	params = batch_command(b, store, statement, KEY_PARAMS, err);
+	return params ? key_insert_params(&b->memory, registration, params, err) : -1;
+}
+
+/* Adds the request as one group; if one of its files cannot be a row, nothing is added and the request has its error. */
 static void batch_add(struct batch *b, const struct metadata *store,
 		      struct registration *registration, size_t index)
 {
@@ -188,41 +239,30 @@ static void batch_add(struct batch *b, const struct metadata *store,
 
 	registration->result = 0;
 	err_clear(&registration->err);
-	for (size_t i = 0; i < registration->n; i++) {
-		struct command *command = &b->commands[b->count];
-		struct value *params = arena_alloc(&b->memory, INSERT_PARAMS * sizeof(*params));
-
-		if (!params)
-			registration->result =
-				err_set(&registration->err, ERR_NO_MEMORY, "a batch of files");
-		else if (set_statement(store, command, "file_insert", &registration->err) < 0)
-			registration->result = -1;
-		else
-			registration->result =
-				row_insert_params(store, &b->memory, registration->files[i], params,
-						  &registration->err);
-		if (registration->result < 0) {
-			b->count = before;
-			return;
-		}
-		command->params = params;
-		command->param_count = INSERT_PARAMS;
-		command->group = b->groups;
-		b->count++;
+	if (registration->n == 0)
+		return;
+	if (batch_add_key(b, store, registration, &registration->err) < 0 ||
+	    batch_add_files(b, store, registration, &registration->err) < 0) {
+		registration->result = -1;
+		b->count = before;
+		return;
 	}
-	if (registration->n > 0)
-		b->members[b->groups++] = index;
+	b->members[b->groups++] = index;
 }
 
 /*
- * In the order of ids, two batches that have ids in common never wait for each other in a circle. In the order of groups (and
- * of ids within) for the slow path.
+ * In one order everywhere, two batches that have keys or ids in common never wait for each other in a circle: the keys by their
+ * texts, then the files by their ids. By groups first for the slow path.
  */
-static int compare_ids(const void *a, const void *b)
+static int compare_commands(const void *a, const void *b)
 {
 	const struct command *left = a, *right = b;
+	int rc;
 
-	return strcmp(left->params[0].text, right->params[0].text);
+	if (is_key(left) != is_key(right))
+		return is_key(left) ? -1 : 1;
+	rc = strcmp(left->params[0].text, right->params[0].text);
+	return rc == 0 && is_key(left) ? strcmp(left->params[1].text, right->params[1].text) : rc;
 }
 
 static int compare_groups(const void *a, const void *b)
@@ -231,7 +271,29 @@ static int compare_groups(const void *a, const void *b)
 
 	if (left->group != right->group)
 		return left->group < right->group ? -1 : 1;
-	return compare_ids(a, b);
+	return compare_commands(a, b);
+}
+
+/* Members in the order of their keys; those without one in any. context: the registrations. */
+static int compare_members(const void *a, const void *b, void *context)
+{
+	const struct registration *all = context;
+	const struct idempotency *left = all[*(const size_t *)a].idempotency;
+	const struct idempotency *right = all[*(const size_t *)b].idempotency;
+
+	if (!left || !right)
+		return (left == NULL) - (right == NULL);
+	return strcmp(left->key, right->key);
+}
+
+static void batch_fill(struct batch *b, const struct metadata *store,
+		       struct registration *registrations, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		b->members[i] = i;
+	qsort_r(b->members, n, sizeof(*b->members), compare_members, registrations);
+	for (size_t i = 0; i < n; i++) /* groups never overtake i */
+		batch_add(b, store, &registrations[b->members[i]], b->members[i]);
 }
 
 /* The slow path: someone's row was refused. Each request's files under a savepoint of their own. */
@@ -253,6 +315,37 @@ static int run_apart(struct batch *b, struct metadata *store, struct registratio
 	return 0;
 }
 
+/* The fast path: nobody's row is refused. The keys, then all files as one command where the dialect has it. */
+static int run_together(struct batch *b, struct metadata *store, int64_t deadline_ns,
+			struct err *err)
+{
+	struct command many, *files = b->commands;
+	struct value param;
+	struct buf rows;
+	size_t n = b->count;
+	int rc;
+
+	qsort(b->commands, b->count, sizeof(*b->commands), compare_commands);
+	while (n > 0 && is_key(files)) {
+		files++;
+		n--;
+	}
+	buf_init(&rows, BATCH_MEMORY_MAX);
+	if (insert_many(store, files, n, &rows, &param, &many)) {
+		struct command first = *files;
+
+		*files = many;
+		rc = store->ops->run(store->driver, b->commands, b->count - n + 1, RUN_IDEMPOTENT,
+				     deadline_ns, err);
+		*files = first;
+	} else {
+		rc = store->ops->run(store->driver, b->commands, b->count, RUN_IDEMPOTENT,
+				     deadline_ns, err);
+	}
+	buf_release(&rows);
+	return rc;
+}
+
 static int all_failed(struct registration *registrations, size_t n, const struct err *err)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -262,26 +355,6 @@ static int all_failed(struct registration *registrations, size_t n, const struct
 	return -1;
 }
 
-/* The fast path: nobody's row is refused. */
-static int run_together(struct batch *b, struct metadata *store, int64_t deadline_ns,
-			struct err *err)
-{
-	struct command many;
-	struct value param;
-	struct buf rows;
-	int rc;
-
-	qsort(b->commands, b->count, sizeof(*b->commands), compare_ids);
-	buf_init(&rows, BATCH_MEMORY_MAX);
-	if (insert_many(store, b->commands, b->count, &rows, &param, &many))
-		rc = store->ops->run(store->driver, &many, 1, RUN_IDEMPOTENT, deadline_ns, err);
-	else
-		rc = store->ops->run(store->driver, b->commands, b->count, RUN_IDEMPOTENT,
-				     deadline_ns, err);
-	buf_release(&rows);
-	return rc;
-}
-
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
 		      struct err *err)
 {
@@ -289,8 +362,8 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	struct batch batch;
 	int rc = batch_init(&batch, registrations, n, err);
 
-	for (size_t i = 0; i < n && rc == 0; i++)
-		batch_add(&batch, store, &registrations[i], i);
+	if (rc == 0)
+		batch_fill(&batch, store, registrations, n);
 	if (rc == 0 && batch.count > 0) {
 		rc = run_together(&batch, store, deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
@@ -347,8 +420,8 @@ static int change(struct metadata *store, struct arena *memory, const char *stat
 	struct command commands[] = {{.params = params, .param_count = n},
 				     {.params = &payload, .param_count = 1}};
 
-	if (set_statement(store, &commands[0], statement, err) < 0 ||
-	    set_statement(store, &commands[1], "notify", err) < 0)
+	if (store_statement(store, &commands[0], statement, err) < 0 ||
+	    store_statement(store, &commands[1], "notify", err) < 0)
 		return -1;
 	if (store->ops->run(store->driver, commands, 2, RUN_WRITE, store_deadline(store), err) < 0)
 		return -1;

@@ -50,10 +50,21 @@ int list_sink_row(void *context, const struct value *columns, size_t n, struct e
 int insert_many(const struct metadata *store, const struct command *inserts, size_t n,
 		struct buf *rows, struct value *param, struct command *out);
 
+/* --- src/metadata/idempotency.c --- */
+
+enum { KEY_PARAMS = 6 };
+
+/* Parameters of key_insert and key_insert_if_free, in memory of the arena, for a registration with a key. */
+int key_insert_params(struct arena *arena, const struct registration *registration,
+		      struct value params[KEY_PARAMS], struct err *err);
+
 /* --- src/metadata/store.c --- */
 
 /* The deadline of a call that begins now (CLOCK_MONOTONIC, ns). */
 int64_t store_deadline(const struct metadata *store);
+/* The statement of that name for a command; -1 where there is none. */
+int store_statement(const struct metadata *store, struct command *command, const char *name,
+		    struct err *err);
 /* Runs one named statement that reads. */
 int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
 	       row_fn row, void *context, int64_t deadline_ns, struct err *err);

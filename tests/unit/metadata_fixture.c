@@ -74,7 +74,8 @@ int fixture_postgres(void **state)
 		snprintf(url, sizeof(url), "%s", postgres_cluster_database(cluster, "contract"));
 	else
 		postgres_cluster_query(cluster, "contract",
-				       "TRUNCATE depot_internal.file, depot_internal.file_facet");
+				       "TRUNCATE depot_internal.file, depot_internal.file_facet, "
+				       "depot_internal.idempotency_key");
 	database_is_spoilt = false;
 	snprintf(f->url, sizeof(f->url), "%s", url);
 	f->store = fixture_open(f, FIXTURE_CONNECTIONS);

@@ -11,15 +11,18 @@
 #include "depotd/base/clock.h"
 #include "depotd/metadata/store.h"
 
-enum { STUB_ROWS = 4096 };
+enum { STUB_ROWS = 4096, STUB_KEYS = 64 };
 
 struct metadata {
 	pthread_mutex_t lock; /* guards all */
 	pthread_cond_t changed;
 	struct file_record *rows[STUB_ROWS];
 	size_t n;
+	struct key_answer keys[STUB_KEYS]; /* in the order of `key_texts` */
+	char key_texts[STUB_KEYS][IDEMPOTENCY_KEY_MAX + 1];
+	size_t key_n;
 	/* The next call fails so; done: as if committed all the same (the answer was lost). ERR_NONE: it works. */
-	enum err_kind fail_register, fail_present, fail_update, fail_remove;
+	enum err_kind fail_register, fail_present, fail_update, fail_remove, fail_find_key;
 	bool done;
 	struct uuid refuse; /* a registration with this id fails alone */
 	size_t transactions, registered_together;
@@ -51,8 +54,18 @@ int metadata_open(const struct metadata_config *config, struct metadata **out, s
 	return 0;
 }
 
+void key_answer_release(struct key_answer *answer)
+{
+	for (size_t i = 0; i < answer->n; i++)
+		file_record_unref(&answer->files[i]);
+	free(answer->files);
+	*answer = (struct key_answer){0};
+}
+
 void metadata_close(struct metadata **store)
 {
+	for (size_t i = 0; i < (*store)->key_n; i++)
+		key_answer_release(&(*store)->keys[i]);
 	for (size_t i = 0; i < (*store)->n; i++)
 		file_record_unref(&(*store)->rows[i]);
 	pthread_cond_destroy(&(*store)->changed);
@@ -68,17 +81,57 @@ static enum err_kind stub_take(enum err_kind *fault)
 	return now;
 }
 
+static size_t stub_key_at(struct metadata *store, const char *key)
+{
+	size_t i = 0;
+	while (i < store->key_n && strcmp(store->key_texts[i], key) != 0)
+		i++;
+	return i;
+}
+
+static int stub_copy_answer(const struct key_answer *from, struct key_answer *to)
+{
+	*to = *from;
+	to->files = calloc(from->n, sizeof(struct file_record *));
+	for (size_t i = 0; i < from->n; i++)
+		to->files[i] = file_record_ref(from->files[i]);
+	return 1;
+}
+
+/* One owner is enough here. */
+static void stub_insert_key(struct metadata *store, struct registration *registration)
+{
+	const struct idempotency *key = registration->idempotency;
+	struct key_answer answer = {.request = key->request,
+				    .files = (struct file_record **)registration->files,
+				    .n = registration->n};
+	size_t i = stub_key_at(store, key->key);
+	if (i < store->key_n) {
+		if (!registration->answered &&
+		    uuid_compare(&store->keys[i].request, &key->request) != 0)
+			registration->result =
+				err_set(&registration->err, ERR_CONFLICT, "the key is taken");
+		return;
+	}
+	memcpy(answer.fingerprint, key->fingerprint, SHA256_LEN);
+	memcpy(store->key_texts[i], key->key, sizeof(key->key));
+	stub_copy_answer(&answer, &store->keys[i]);
+	store->key_n++;
+}
+
 static void stub_insert(struct metadata *store, struct registration *registration)
 {
+	registration->result = 0;
 	for (size_t k = 0; k < registration->n; k++)
 		if (uuid_compare(&registration->files[k]->id, &store->refuse) == 0) {
 			registration->result =
 				err_set(&registration->err, ERR_INVALID, "refused on purpose");
 			return;
 		}
-	for (size_t k = 0; k < registration->n; k++)
+	if (registration->idempotency)
+		stub_insert_key(store, registration);
+	for (size_t k = 0; k < registration->n && registration->result == 0; k++)
 		store->rows[store->n++] = file_record_ref(registration->files[k]);
-	registration->result = 0;
 }
 
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
@@ -103,6 +156,29 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	pthread_cond_broadcast(&store->changed);
 	pthread_mutex_unlock(&store->lock);
 	return fault == ERR_NONE ? 0 : -1;
+}
+
+int metadata_find_key(struct metadata *store, const char *owner, const char *key,
+		      struct key_answer *out, struct err *err)
+{
+	(void)owner;
+	pthread_mutex_lock(&store->lock);
+	size_t i = stub_key_at(store, key);
+	enum err_kind fault = stub_take(&store->fail_find_key);
+	int rc = fault == ERR_NONE && i < store->key_n ? stub_copy_answer(&store->keys[i], out) : 0;
+	pthread_mutex_unlock(&store->lock);
+	return fault == ERR_NONE ? rc : err_set(err, fault, "a fault on purpose");
+}
+
+int metadata_remove_keys(struct metadata *store, int64_t before_ms, size_t limit, size_t *removed,
+			 struct err *err)
+{
+	(void)store;
+	(void)before_ms;
+	(void)limit;
+	(void)err;
+	*removed = 0;
+	return 0;
 }
 
 int metadata_find(struct metadata *store, const struct uuid *id, struct file_record **out,

@@ -28,9 +28,14 @@ int upload_begin(struct core *core, const struct upload_intent *intent, struct u
 		 struct err *err);
 /* ERR_TOO_LARGE past core_config.max_upload, ERR_DISK_FULL, ERR_IO. */
 int upload_write(struct upload *upload, const void *data, size_t n, struct err *err);
-/* Ends the bytes: checks digests (ERR_INVALID on mismatch), decides the type, makes bytes and description durable. */
+/*
+ * Ends the bytes: checks digests (ERR_INVALID on mismatch) and decides the type; nothing is durable yet. For who has to know what
+ * the file is before it is worth a sync; upload_seal() does it otherwise.
+ */
+int upload_identify(struct upload *upload, const struct file_labels *labels, struct err *err);
+/* The same, where it has not been done, and makes bytes and description durable. */
 int upload_seal(struct upload *upload, const struct file_labels *labels, struct err *err);
-/* After upload_seal(): what will be the row. The upload's reference. */
+/* After upload_identify() or upload_seal(): what will be the row. The upload's reference. */
 const struct file_record *upload_record(const struct upload *upload);
 int64_t upload_size(const struct upload *upload);
 /* Drops it all; space is given back. Takes NULL inside. */
