@@ -1,0 +1,181 @@
+"""What every scenario stands on: a daemon of its own, a ledger, and the walk of a cycle (load, fault, restart, audit)."""
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import raw_http
+from depotd_server import DepotdServer
+from ledger import Ledger
+from workload import Load, Mix
+
+# A daemon ends with the harness, however that ends.
+TIED = ["setpriv", "--pdeathsig", "KILL", "--"]
+GRACE_MS = 200
+
+
+class Skipped(Exception):
+    """This cannot be tried here; the text says why."""
+
+
+class Broken(Exception):
+    """What was promised was not kept; the text says what."""
+
+
+def root_only(what):
+    if os.geteuid() != 0:
+        raise Skipped("%s needs root" % what)
+
+
+def program(*names):
+    for name in names:
+        if shutil.which(name) is None:
+            raise Skipped("%s is not installed" % name)
+
+
+def wait_until(condition, what, seconds=20.0, pause=0.005):
+    """The first true value of condition(); Broken when there is none in time."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Broken("after %g s still not: %s" % (seconds, what))
+        time.sleep(pause)
+
+
+def on_terminate():
+    """SIGTERM and SIGINT unwind the stack, so that every mount and process is given back."""
+    def unwind(number, _):
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt("signal %d" % number)
+    signal.signal(signal.SIGTERM, unwind)
+    signal.signal(signal.SIGINT, unwind)
+
+
+class Scene:
+    """One daemon, one ledger, one seed."""
+
+    def __init__(self, seed, database="sqlite", data_dir=None, flags=(), environment=None, keys=True, verbose=False):
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.ledger = Ledger()
+        self.verbose = verbose
+        self.keys = 0.3 if keys else 0.0
+        self.began = time.monotonic()
+        directory = None
+        if database == "sqlite":
+            directory = None if data_dir else tempfile.mkdtemp(prefix="depotd-crash-data-")
+            data_dir = data_dir or os.path.join(directory, "data")
+            database = "sqlite:%s/metadata.db" % data_dir
+        self.directory = directory
+        self.server = DepotdServer(
+            ["--storage.grace", "%dms" % GRACE_MS, "--storage.reserve", "4M", "--server.drain_timeout", "5s", *flags],
+            environment, database, data_dir=data_dir, wrapper=TIED)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        server = self.server
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
+        if kind is not None and server.process is not None and not issubclass(kind, (Skipped, KeyboardInterrupt)):
+            print("the daemon's last words:\n  " + "\n  ".join(server.stderr.splitlines()[-25:]), file=sys.stderr)
+        server.remove()
+        if self.directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def say(self, text, *arguments):
+        if self.verbose:
+            print("%6.2f  %s" % (time.monotonic() - self.began, text % arguments if arguments else text), flush=True)
+
+    def start(self):
+        began = time.monotonic()
+        try:
+            self.server.start()
+        except AssertionError as problem:
+            raise Broken(str(problem)) from problem
+        self.say("started in %.0f ms", (time.monotonic() - began) * 1000)
+        if self.keys and not self.ledger.attempts and not keys_are_kept(self.server):
+            self.keys = 0.0  # a build without Idempotency-Key
+
+    def load(self, cycle, clients=16, tolerant=False, **mix):
+        self.ledger.cycle = cycle
+        load = Load(self.server, self.ledger, "%s-%d" % (self.seed, cycle), clients,
+                    Mix(keys=self.keys, **mix), tolerant)
+        load.start()
+        return load
+
+    def run_for_a_while(self, load, longest=0.9):
+        """To a moment that the seed chooses: so much time, or so many answers and then at once."""
+        if self.chance.random() < 0.5:
+            load.wait(seconds=self.chance.uniform(0.02, longest))
+        else:
+            load.wait(answers=self.chance.randrange(1, 500), seconds=longest * 1.5)
+
+    def kill(self, load=None):
+        """kill -9 under load; the clients end."""
+        if load is not None:
+            load.broken.set()
+        self.server.process.send_signal(signal.SIGKILL)
+        self.server.kill()
+        if load is not None:
+            load.stop()
+
+    def kill_in_start_up(self, times, longest=0.08):
+        """Kills again while it recovers: what replays half-way replays again."""
+        for _ in range(times):
+            self.server.start(ready=False)
+            time.sleep(self.chance.uniform(0, longest))
+            self.server.kill()
+
+    def audit(self, everything=False, sweep=None, repeats=12):
+        """All promises, on the daemon that was started anew. Broken with all that was found."""
+        sweep = everything or self.chance.random() < 0.4 if sweep is None else sweep
+        if self.keys:
+            self.ledger.repeat_keys(self.server, self.chance, repeats)
+        listed = self.ledger.audit(self.server, self.chance, everything=everything)
+        if sweep:
+            self.ledger.audit_disk(self.server, listed)
+        # What the sweep has not come to yet is no finding: it is inside the grace.
+        self.ledger.audit_check(self.server, *([] if sweep else ["--storage.grace", "1h"]),
+                                *(["--verify"] if everything or self.chance.random() < 0.3 else []))
+        self.judge()
+        self.say("audited: %d listed, %s", len(listed), dict(self.ledger.counts))
+
+    def judge(self):
+        if self.ledger.violations:
+            shown = self.ledger.violations[:15]
+            rest = len(self.ledger.violations) - len(shown)
+            raise Broken("\n".join(shown) + ("\n... and %d more" % rest if rest else ""))
+
+    def finish(self):
+        """A clean stop, and a last look at what it left."""
+        try:
+            self.server.stop()
+        except AssertionError as problem:
+            raise Broken(str(problem)) from problem
+        self.ledger.audit_check(self.server, "--verify", "--storage.grace", "1h")
+        self.judge()
+
+    def summary(self):
+        counts = self.ledger.counts
+        return "%d uploads asked, %d files kept, %d deleted, %d found unanswered and whole, %d keys repeated, 202: %d, 5xx: %d" % (
+            counts["asked"], counts["kept"], counts["deleted"], counts["adopted"], counts["repeated"], counts["202"],
+            sum(n for status, n in counts.items() if status.startswith("5")))
+
+
+def keys_are_kept(server):
+    """Whether this build knows Idempotency-Key: a repeat gives the same id."""
+    ids = set()
+    with raw_http.Connection((server.host, server.port)) as connection:
+        for _ in range(2):
+            ids.add(connection.exchange("PUT", "/files/key", [("Idempotency-Key", '"the harness asks"')], b"k").json()["id"])
+        for one in ids:
+            connection.exchange("DELETE", "/files/" + one)
+    return len(ids) == 1
