@@ -76,6 +76,8 @@ int fs_sync(struct blob_store *store, struct err *err)
 	do
 		rc = syncfs(fs->objects);
 	while (rc < 0 && errno == EINTR);
+	if (rc == 0)
+		rc = fs_still_there(fs->objects);
 	return rc < 0 ? err_set_errno(err, ERR_IO, "syncfs of the data directory") : 0;
 }
 
