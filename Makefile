@@ -53,7 +53,7 @@ MAIN       := $(BUILD)/src/main.o
 LIBRARY    := $(BUILD)/libdepotd.a
 
 .PHONY: all run check check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
-        unit fuzzers shim docs style libraries packages-build packages-check print-cflags FORCE
+        unit fuzzers shim docs style libraries bench-programs packages-build packages-check print-cflags FORCE
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/depotd ## build the daemon, build/depotd
@@ -78,13 +78,17 @@ fuzz: packages-build packages-check ## every fuzz target for FUZZ_SECONDS (60)
 lint: packages-build packages-check ## style checks, clang-tidy, cppcheck, gcc -fanalyzer
 	@$(PYTHON) tests/run.py style lint
 
-bench: packages-build packages-check ## measure beside nginx and a bare fsync loop
-	@$(MAKE) --no-print-directory all $(BUILD)/fsync_loop
-	@$(PYTHON) tests/bench/bench.py --depotd $(BUILD)/depotd --loop $(BUILD)/fsync_loop $(ARGS)
+bench: packages-build packages-check ## measure beside nginx, a bare fsync loop and Express; ARGS=--help
+	@$(MAKE) --no-print-directory all bench-programs
+	@$(PYTHON) tests/bench/bench.py --depotd $(BUILD)/depotd $(ARGS)
 
-$(BUILD)/fsync_loop: tests/bench/fsync_loop.c $(BUILD)/flags
+BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*.c)))
+
+bench-programs: $(BENCH_PROGRAMS)
+
+$(BENCH_PROGRAMS): $(BUILD)/%: tests/bench/%.c $(BUILD)/flags | libraries
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs libpq) -pthread
 
 FORMATTED = $(shell find src include tests -name '*.[ch]')
 

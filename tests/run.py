@@ -311,7 +311,7 @@ def modules(stage, kind, pattern, databases):
 # --- the stages ---
 
 def stage_build():
-    build("build", GCC, "all", "build/fsync_loop")
+    build("build", GCC, "all", "bench-programs")
     build("build", CLANG, "all")
 
 
@@ -403,9 +403,9 @@ def stage_coverage():
 
 def stage_bench():
     if os.path.exists(os.path.join(ROOT, "tests/bench/bench.py")):
-        if build("bench", GCC, "all", "build/fsync_loop"):
+        if build("bench", GCC, "all", "bench-programs"):
             step("bench", "the benchmark runs, small", [sys.executable, "tests/bench/bench.py", "--depotd", GCC.binary,
-                                                        "--loop", "build/fsync_loop", "--smoke"], 600)
+                                                        "--smoke"], 600)
     step("bench", "random lists of both dialects are right, small", [sys.executable, "tests/bench/list_latency.py", "--check",
                                                                      "--rows", "3000", "--lists", "60"], 400)
 

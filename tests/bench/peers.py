@@ -134,6 +134,7 @@ class Postgres:
         versions = sorted(os.listdir("/usr/lib/postgresql"), key=float)
         self.bin = f"/usr/lib/postgresql/{versions[-1]}/bin"
         self.as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        self.databases = 0
 
     def run(self, *argv):
         subprocess.run([*self.as_user, *argv], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
@@ -144,36 +145,47 @@ class Postgres:
         if self.as_user:
             for path in (self.directory, self.socket):
                 shutil.chown(path, "postgres")
-        self.run(f"{self.bin}/initdb", "-D", self.directory, "-A", "trust", "-U", "depot", "-E", "UTF8", "--locale=C.UTF-8")
+        self.run(f"{self.bin}/initdb", "-N", "-D", self.directory, "-A", "trust", "-U", "depot", "-E", "UTF8", "--locale=C.UTF-8")
         self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-w", "-l", f"{self.directory}/log", "-o",
                  f"-c listen_addresses= -c unix_socket_directories={self.socket} -c max_connections=100", "start")
-        self.run(f"{self.bin}/createdb", "-h", self.socket, "-U", "depot", "depot")
-        self.url = f"host={self.socket} user=depot dbname=depot"
         return self
 
     def __exit__(self, *_):
         self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-m", "immediate", "stop")
         shutil.rmtree(self.socket, ignore_errors=True)
 
+    def sql(self, database, text):
+        return subprocess.run([f"{self.bin}/psql", "-h", self.socket, "-U", "depot", "-d", database, "-XAtqc", text], check=True,
+                              capture_output=True, text=True).stdout.strip()
 
-@contextlib.contextmanager
-def loop_mount(size_mib, kind="ext4"):
-    """A file system of its own, journaled, on a loop device. Root only."""
-    image = tempfile.NamedTemporaryFile(prefix="depotd-bench-", suffix=".img", dir="/var/tmp", delete=False).name
-    mount = tempfile.mkdtemp(prefix="depotd-bench-", dir="/var/tmp")
-    try:
-        with open(image, "r+b") as f:
-            f.truncate(size_mib << 20)
-        subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
-        subprocess.run(["mount", "-o", "loop", image, mount], check=True)
-        try:
-            os.chmod(mount, 0o755)
-            yield mount
-        finally:
-            subprocess.run(["umount", mount], check=True)
-    finally:
-        os.unlink(image)
-        os.rmdir(mount)
+    def create(self):
+        """A new, empty database; its name. url() is what connects to it."""
+        self.databases += 1
+        name = f"depot{self.databases}"
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def url(self, database):
+        return f"host={self.socket} user=depot dbname={database}"
+
+
+def express(modules, directory, run, postgres, database):
+    """The hand-written peer of express_server.js, with the packages in `modules`/node_modules."""
+    port = free_port()
+    os.makedirs(run, exist_ok=True)
+    program = os.path.join(modules, "express_server.js")
+    shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "express_server.js"), program)
+    return Server(["node", program, str(port), directory, postgres.socket, "depot", database], port, os.path.join(run, "log"))
+
+
+def load(program, server, connections, seconds, form=None):
+    """What put_load says, as a dictionary; no upload may have failed."""
+    argv = [program, str(server.port), str(connections), str(seconds), *(["--form", form] if form else [])]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=seconds + 120)
+    result = {key: float(value) for key, value in (item.split("=") for item in done.stdout.split())}
+    if result["errors"] or result["accepted"] or not result["created"]:
+        raise RuntimeError(f"uploads failed: {done.stdout.strip()}\n{done.stderr.strip()}")
+    return result
 
 
 def put_file(server, path, name):
@@ -197,12 +209,10 @@ def get_file(server, target):
     return time.monotonic() - begun
 
 
-def wrk(url, connections, seconds, script=None):
+def wrk(url, connections, seconds):
     """Requests per second."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-    if script:
-        argv += ["-s", script]
-    out = subprocess.run([*argv, url], check=True, capture_output=True, text=True, timeout=seconds + 120).stdout
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", url]
+    out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=seconds + 120).stdout
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if failed:
         raise RuntimeError(f"{failed.group(1)} answers were no success")
