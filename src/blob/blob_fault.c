@@ -71,8 +71,19 @@ static void fault_close(struct blob_store *store)
 	free(fault);
 }
 
+static int fault_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out,
+			 struct err *err)
+{
+	return blob_reserve(fault_of(store)->inner, n, out, err);
+}
+
+static void fault_unreserve(struct blob_store *store, struct blob_reservation *reservation)
+{
+	blob_unreserve(fault_of(store)->inner, reservation);
+}
+
 static int fault_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-			struct blob_writer **out, struct err *err)
+			struct blob_reservation *room, struct blob_writer **out, struct err *err)
 {
 	if (strike(store, BLOB_CALL_CREATE, err) < 0)
 		return -1;
@@ -80,7 +91,7 @@ static int fault_create(struct blob_store *store, const struct uuid *id, int64_t
 	if (!writer)
 		return err_set(err, ERR_NO_MEMORY, "fault writer");
 	writer->base.store = store;
-	if (blob_create(fault_of(store)->inner, id, size_hint, &writer->inner, err) < 0) {
+	if (blob_create(fault_of(store)->inner, id, size_hint, room, &writer->inner, err) < 0) {
 		free(writer);
 		return -1;
 	}
@@ -259,6 +270,8 @@ static int fault_probe(struct blob_store *store, struct err *err)
 static const struct blob_driver fault_driver = {
 	.name = "fault",
 	.close = fault_close,
+	.reserve = fault_reserve,
+	.unreserve = fault_unreserve,
 	.create = fault_create,
 	.write = fault_write,
 	.seal = fault_seal,

@@ -12,10 +12,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "blob_filesystem_private.h"
+#include "blob_filesystem_space_private.h"
 
 /*
  * XFS shuts itself down when its log cannot be written. fsync() of a directory returns 0 then, though a name in it is lost; fstat()
@@ -50,23 +49,6 @@ static int fs_probe(struct blob_store *store, struct err *err)
 	return rc;
 }
 
-int fs_space(struct blob_store *store, struct blob_space *out, struct err *err)
-{
-	struct blob_filesystem *fs = (struct blob_filesystem *)store;
-	struct statvfs st;
-	int rc;
-	do
-		rc = fstatvfs(fs->objects, &st);
-	while (rc < 0 && errno == EINTR);
-	if (rc < 0)
-		return err_set_errno(err, ERR_IO, "statvfs of the data directory");
-	int64_t available = (int64_t)(st.f_bavail * st.f_frsize) - fs->reserve -
-			    (int64_t)atomic_load(&fs->pledged);
-	out->free = available > 0 ? available : 0;
-	out->total = (int64_t)(st.f_blocks * st.f_frsize);
-	return 0;
-}
-
 static void fs_close(struct blob_store *store)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
@@ -82,6 +64,8 @@ static void fs_close(struct blob_store *store)
 static const struct blob_driver filesystem_driver = {
 	.name = "filesystem",
 	.close = fs_close,
+	.reserve = fs_reserve,
+	.unreserve = fs_unreserve,
 	.create = fs_create,
 	.write = fs_write,
 	.seal = fs_seal,
@@ -256,16 +240,15 @@ int blob_filesystem_open(const struct blob_filesystem_config *config, struct blo
 		return err_set(err, ERR_NO_MEMORY, "blob store");
 	fs->base.driver = &filesystem_driver;
 	fs->root = fs->objects = fs->tmp = fs->lock_file = -1;
-	fs->reserve = config->reserve > 0 ? config->reserve : 0;
 	fs->use_openat2 = !(config->without & BLOB_WITHOUT_OPENAT2);
 	atomic_init(&fs->use_xattr, !(config->without & BLOB_WITHOUT_XATTR));
 	atomic_init(&fs->use_writeback, true);
-	atomic_init(&fs->pledged, 0);
 	pthread_mutex_init(&fs->lock, NULL);
 	if (open_all(fs, config, err) < 0) {
 		fs_close(&fs->base);
 		return -1;
 	}
+	fs_space_init(fs, config->reserve, !(config->without & BLOB_WITHOUT_FALLOCATE));
 	*out = &fs->base;
 	return 0;
 }

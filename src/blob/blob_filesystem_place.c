@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "blob_filesystem_private.h"
+#include "blob_filesystem_space_private.h"
 
 enum { TRIES = 64 };
 
@@ -48,7 +48,7 @@ int fs_place(struct blob_store *store, const struct uuid *id, const void *data, 
 	struct leaf *leaf = NULL;
 	if (!atomic_load(&fs->use_xattr))
 		return 0;
-	if (fs_check_space(fs, (int64_t)atomic_load(&fs->pledged) + (int64_t)n, err) < 0)
+	if (fs_check_space(fs, fs_pledged(fs) + (int64_t)n, err) < 0)
 		return -1;
 	int fd = make_named(fs, id, &leaf, err);
 	if (fd < 0)
@@ -63,6 +63,8 @@ int fs_place(struct blob_store *store, const struct uuid *id, const void *data, 
 	if (rc != 1) {
 		uuid_format(id, name);
 		unlinkat(leaf->fd, name, 0);
+	} else {
+		fs_take_unpromised(fs, (int64_t)n);
 	}
 	fs_leaf_put(fs, &leaf);
 	return rc;

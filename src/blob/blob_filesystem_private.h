@@ -45,7 +45,8 @@ struct blob_filesystem {
 	atomic_bool use_xattr;     /* until the file system says that it has none */
 	atomic_bool use_writeback; /* the same of sync_file_range() */
 	int64_t reserve;
-	atomic_int_fast64_t pledged; /* bytes that writers with a known size have still to write */
+	atomic_int_fast64_t room, written, pledged; /* the ledger: blob_filesystem_space.c */
+	atomic_bool use_fallocate;                  /* until the file system says that it cannot */
 
 	pthread_mutex_t
 		lock; /* guards the cache below and every leaf's refs; no I/O but rmdir() under it */
@@ -99,7 +100,7 @@ int write_all(int fd, const void *data, size_t n);
 /* --- the slots --- */
 
 int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-	      struct blob_writer **out, struct err *err);
+	      struct blob_reservation *room, struct blob_writer **out, struct err *err);
 int fs_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
 int fs_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n);
@@ -126,10 +127,7 @@ int fs_describe(struct blob_store *store, const struct uuid *id, const char *des
 int fs_remove(struct blob_store *store, const struct uuid *id, struct err *err);
 int fs_walk(struct blob_store *store, blob_visit_fn visit, void *context, struct err *err);
 long fs_clean(struct blob_store *store, int64_t grace_ms, struct err *err);
-int fs_space(struct blob_store *store, struct blob_space *out, struct err *err);
 
-/* Whether at least `needed` bytes are free above the reserve; else ERR_DISK_FULL. */
-int fs_check_space(struct blob_filesystem *fs, int64_t needed, struct err *err);
 /*
  * Puts a description on an open, unpublished or published file: as the attribute if it fits (1), else nothing is done and 0
  * says that it needs a file of its own. -1 with errno.

@@ -11,7 +11,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "blob_filesystem_private.h"
+#include "blob_filesystem_space_private.h"
 
 struct fs_reader {
 	struct blob_reader base; /* first */
@@ -232,5 +232,6 @@ int fs_remove(struct blob_store *store, const struct uuid *id, struct err *err)
 	if (rc >= 0 && unlinkat(leaf, name, 0) < 0 && errno != ENOENT)
 		rc = err_set_errno(err, ERR_IO, "remove %s", name);
 	close(leaf);
+	fs_space_look(fs);
 	return rc;
 }

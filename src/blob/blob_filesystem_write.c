@@ -9,11 +9,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "blob_filesystem_private.h"
+#include "blob_filesystem_space_private.h"
 
 enum {
 	/* Written back in the background in stretches of this size, so that the last fsync finds little to do. */
@@ -29,12 +28,13 @@ struct fs_writer {
 	struct blob_writer base; /* first */
 	struct uuid id;
 	struct leaf *leaf;
-	struct temp file, meta; /* meta.fd is -1 where the attribute is enough */
-	int64_t pledged;        /* this writer's part of blob_filesystem.pledged */
-	bool promised;          /* its size was known, and the room was there */
-	int64_t written_back;   /* background write-back was started up to here */
-	int64_t space_checked;  /* written when the free space was last looked at */
-	bool synced;            /* publish only: its leaf was synced */
+	struct temp file, meta;        /* meta.fd is -1 where the attribute is enough */
+	struct blob_reservation *room; /* the request's, or NULL; taken from first */
+	struct blob_reservation own;   /* what its size needs beyond that */
+	int64_t allocated;             /* so many bytes have their blocks already */
+	int64_t written_back;          /* background write-back was started up to here */
+	int64_t space_checked;         /* written when the free space was last looked at */
+	bool synced;                   /* publish only: its leaf was synced */
 };
 
 static struct blob_filesystem *fs_of(struct fs_writer *writer)
@@ -42,45 +42,38 @@ static struct blob_filesystem *fs_of(struct fs_writer *writer)
 	return (struct blob_filesystem *)writer->base.store;
 }
 
-int fs_check_space(struct blob_filesystem *fs, int64_t needed, struct err *err)
+/* What is promised to this writer and not written yet. */
+static int64_t promised_left(const struct fs_writer *writer)
 {
-	struct statvfs st;
-	int rc;
-	do
-		rc = fstatvfs(fs->objects, &st);
-	while (rc < 0 && errno == EINTR);
-	if (rc < 0)
-		return err_set_errno(err, ERR_IO, "statvfs of the data directory");
-	int64_t available = (int64_t)(st.f_bavail * st.f_frsize) - fs->reserve;
-	if (available <= 0 || available < needed)
-		return err_set(err, ERR_DISK_FULL, "not enough free space in the data directory");
-	return 0;
+	return (writer->room ? writer->room->left : 0) + writer->own.left;
 }
 
 /*
- * The same before each write of n bytes. Who was promised its bytes may have them, and only notices now and then that others took
- * the room; who was not leaves the reserve alone, and what others were promised.
+ * Before each write of n bytes. Who was promised its bytes may have them, and only notices now and then that others took the
+ * room; who was not leaves the reserve alone, and what others were promised.
  */
 static int check_space_again(struct fs_writer *writer, size_t n, struct err *err)
 {
 	struct blob_filesystem *fs = fs_of(writer);
 	int64_t end = writer->base.written + (int64_t)n;
-	if (!writer->promised)
-		return fs_check_space(fs, (int64_t)atomic_load(&fs->pledged) + (int64_t)n, err);
+	if (end <= writer->allocated)
+		return 0;
+	int64_t beyond = (int64_t)n - promised_left(writer);
+	if (beyond > 0)
+		return fs_check_space(fs, fs_pledged(fs) + beyond, err);
 	if (end - writer->space_checked < SPACE_STEP)
 		return 0;
 	writer->space_checked = end;
-	return fs_check_space(fs, 0, err);
+	return fs_check_promise(fs, err);
 }
 
-static void pledge_give_back(struct fs_writer *writer, int64_t n)
+/* n more bytes of the disk are this writer's. */
+static void take(struct fs_writer *writer, int64_t n)
 {
-	if (n > writer->pledged)
-		n = writer->pledged;
-	if (n == 0)
-		return;
-	writer->pledged -= n;
-	atomic_fetch_sub(&fs_of(writer)->pledged, n);
+	struct blob_filesystem *fs = fs_of(writer);
+	n -= fs_take(fs, writer->room, n);
+	n -= fs_take(fs, &writer->own, n);
+	fs_take_unpromised(fs, n);
 }
 
 /* The leaf was empty and old, and the sweep removed it: it is made again. ENOENT says so, or EPERM of ext4's O_TMPFILE. */
@@ -103,8 +96,43 @@ static int renew_leaf(struct fs_writer *writer, struct err *err)
 	return 0;
 }
 
+/* The room for a writer of so many bytes, or -1 for not known: what the request was not promised is promised now. */
+static int take_room(struct fs_writer *writer, int64_t size_hint, struct err *err)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	int64_t before = promised_left(writer);
+	if (size_hint > before)
+		fs_promise(fs, &writer->own, size_hint - before);
+	if (before > 0 && size_hint <= before)
+		return 0;
+	return fs_check_space(fs, fs_pledged(fs), err);
+}
+
+static int open_file(struct fs_writer *writer, struct err *err)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	for (int tries = 0; temp_open(fs, writer->leaf->fd, &writer->file) < 0; tries++) {
+		if (tries >= TRIES || !leaf_was_removed(writer->leaf))
+			return err_set_errno(err, ERR_IO, "cannot create a file in objects/%s",
+					     writer->leaf->name);
+		if (renew_leaf(writer, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int allocate(struct fs_writer *writer, int64_t size_hint, struct err *err)
+{
+	int64_t n = fs_allocate(fs_of(writer), writer->file.fd, size_hint, err);
+	if (n < 0)
+		return -1;
+	writer->allocated = n;
+	take(writer, n);
+	return 0;
+}
+
 int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-	      struct blob_writer **out, struct err *err)
+	      struct blob_reservation *room, struct blob_writer **out, struct err *err)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
 	struct fs_writer *writer = calloc(1, sizeof(*writer));
@@ -112,28 +140,15 @@ int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint
 		return err_set(err, ERR_NO_MEMORY, "blob writer");
 	writer->base.store = store;
 	writer->id = *id;
+	writer->room = room;
 	writer->file.fd = writer->meta.fd = -1;
-	/* Promised first and looked at after, so that two that start at once cannot both have the last bytes. */
-	writer->promised = size_hint >= 0;
-	writer->pledged = size_hint > 0 ? size_hint : 0;
-	atomic_fetch_add(&fs->pledged, writer->pledged);
-	if (fs_check_space(fs, (int64_t)atomic_load(&fs->pledged), err) < 0 ||
-	    fs_leaf_get(fs, id, &writer->leaf, err) < 0)
-		goto failed;
-	for (int tries = 0; temp_open(fs, writer->leaf->fd, &writer->file) < 0; tries++) {
-		if (tries >= TRIES || !leaf_was_removed(writer->leaf)) {
-			err_set_errno(err, ERR_IO, "cannot create a file in objects/%s",
-				      writer->leaf->name);
-			goto failed;
-		}
-		if (renew_leaf(writer, err) < 0)
-			goto failed;
+	if (take_room(writer, size_hint, err) < 0 || fs_leaf_get(fs, id, &writer->leaf, err) < 0 ||
+	    open_file(writer, err) < 0 || allocate(writer, size_hint, err) < 0) {
+		fs_discard(&writer->base);
+		return -1;
 	}
 	*out = &writer->base;
 	return 0;
-failed:
-	fs_discard(&writer->base);
-	return -1;
 }
 
 /*
@@ -169,7 +184,8 @@ int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *e
 		return -1;
 	if (write_all(writer->file.fd, data, n) < 0)
 		return err_set_errno(err, ERR_IO, "write in objects/%s", writer->leaf->name);
-	pledge_give_back(writer, (int64_t)n);
+	if (end > writer->allocated)
+		take(writer, (int64_t)n);
 	return write_back(writer, end, err);
 }
 
@@ -205,7 +221,11 @@ int fs_seal(struct blob_writer *base, const char *description, size_t n, struct 
 {
 	struct fs_writer *writer = (struct fs_writer *)base;
 	struct blob_filesystem *fs = fs_of(writer);
-	pledge_give_back(writer, writer->pledged);
+	fs_unreserve(&fs->base, &writer->own);
+	/* Blocks beyond the end, of an upload that was announced larger. */
+	if (writer->allocated > writer->base.written &&
+	    ftruncate(writer->file.fd, writer->base.written) < 0)
+		return err_set_errno(err, ERR_IO, "ftruncate in objects/%s", writer->leaf->name);
 	int rc = fs_set_attribute(fs, writer->file.fd, description, n);
 	if (rc < 0)
 		return err_set_errno(err, ERR_IO, "setxattr in objects/%s", writer->leaf->name);
@@ -297,6 +317,17 @@ static void sync_leaf_of(struct blob_filesystem *fs, struct fs_writer *first,
 	}
 }
 
+/* What has a name by now keeps its bytes. */
+static void writer_free(struct fs_writer *writer)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	fs_unreserve(&fs->base, &writer->own);
+	temp_close(fs, &writer->file);
+	temp_close(fs, &writer->meta);
+	fs_leaf_put(fs, &writer->leaf);
+	free(writer);
+}
+
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
@@ -310,19 +341,14 @@ void fs_publish(struct blob_store *store, struct blob_publication *publications,
 		}
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 0; publications[i].result == 0 && k < publications[i].n; k++) {
-			fs_discard(publications[i].writers[k]);
+			writer_free((struct fs_writer *)publications[i].writers[k]);
 			publications[i].writers[k] = NULL;
 		}
 }
 
-/* Also how a published writer ends: what has a name by now keeps its bytes. */
 void fs_discard(struct blob_writer *base)
 {
-	struct fs_writer *writer = (struct fs_writer *)base;
-	struct blob_filesystem *fs = fs_of(writer);
-	pledge_give_back(writer, writer->pledged);
-	temp_close(fs, &writer->file);
-	temp_close(fs, &writer->meta);
-	fs_leaf_put(fs, &writer->leaf);
-	free(writer);
+	struct blob_filesystem *fs = (struct blob_filesystem *)base->store;
+	writer_free((struct fs_writer *)base);
+	fs_space_look(fs);
 }

@@ -17,12 +17,30 @@ void blob_close(struct blob_store **store)
 	*store = NULL;
 }
 
+int blob_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out, struct err *err)
+{
+	assert(n >= 0);
+	struct blob_reservation reservation = {0};
+	if (store->driver->reserve(store, n, &reservation, err) < 0)
+		return -1;
+	assert(reservation.left >= n);
+	*out = reservation;
+	return 0;
+}
+
+void blob_unreserve(struct blob_store *store, struct blob_reservation *reservation)
+{
+	if (reservation->left != 0)
+		store->driver->unreserve(store, reservation);
+	assert(reservation->left == 0);
+}
+
 int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-		struct blob_writer **out, struct err *err)
+		struct blob_reservation *room, struct blob_writer **out, struct err *err)
 {
 	assert(size_hint >= -1 && !uuid_is_nil(id));
 	struct blob_writer *writer = NULL;
-	if (store->driver->create(store, id, size_hint, &writer, err) < 0)
+	if (store->driver->create(store, id, size_hint, room, &writer, err) < 0)
 		return -1;
 	assert(writer && writer->store == store);
 	writer->state = BLOB_WRITER_OPEN;

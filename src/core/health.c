@@ -34,7 +34,6 @@ struct probe {
 
 struct health {
 	struct probe data, database;
-	atomic_int_fast64_t free; /* bytes; -1 not known */
 	struct metric *data_up, *database_up, *free_bytes, *total_bytes;
 };
 
@@ -45,7 +44,6 @@ static int look_at_data(struct core *core, bool now, struct err *err)
 	struct blob_space space;
 	if (blob_space(core->blobs, &space, err) < 0)
 		return -1;
-	atomic_store(&health->free, space.free);
 	metric_set(health->free_bytes, space.free);
 	metric_set(health->total_bytes, space.total);
 	if (!now || space.free == 0 || blob_probe(core->blobs, err) == 0)
@@ -159,7 +157,6 @@ int health_start(struct core *core, struct err *err)
 	if (!health)
 		return err_set(err, ERR_NO_MEMORY, "health");
 	core->health = health;
-	atomic_init(&health->free, -1);
 	register_metrics(health, core->config.metrics);
 	probe_init(&health->data, core, look_at_data);
 	probe_init(&health->database, core, look_at_database);
@@ -210,14 +207,16 @@ void core_health(struct core *core, struct core_health *out)
 		probe_result(&core->health->database, "the database", &out->database_err);
 }
 
-int core_admit(struct core *core, int64_t size, struct err *err)
+int core_admit(struct core *core, int64_t size, struct blob_reservation *room, struct err *err)
 {
 	struct err why;
-	int64_t available = (int64_t)atomic_load(&core->health->free);
-	if (available >= 0 && (available == 0 || size > available))
-		return err_set(err, ERR_DISK_FULL, "there is no room for the file");
 	if (!probe_result(&core->health->data, "the data directory", &why) ||
 	    !probe_result(&core->health->database, "the database", &why))
 		return err_set(err, ERR_UNAVAILABLE, "no uploads now: %s", why.message);
-	return 0;
+	return blob_reserve(core->blobs, size, room, err);
+}
+
+void core_admit_end(struct core *core, struct blob_reservation *room)
+{
+	blob_unreserve(core->blobs, room);
 }

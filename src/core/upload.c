@@ -83,7 +83,8 @@ int upload_begin(struct core *core, const struct upload_intent *intent, struct u
 	metric_add(core->uploads_running, 1);
 	if (copy_intent(upload, intent, err) < 0 || !(upload->digest = digest_new(err)))
 		goto failed;
-	if (blob_create(core->blobs, &upload->id, intent->size, &upload->writer, err) < 0) {
+	if (blob_create(core->blobs, &upload->id, intent->size, intent->room, &upload->writer,
+			err) < 0) {
 		fail(upload, err);
 		goto failed;
 	}

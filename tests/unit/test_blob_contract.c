@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -94,7 +95,7 @@ static int teardown(void **state)
 static struct blob_writer *begin(struct blob_store *store, const struct uuid *id)
 {
 	struct blob_writer *writer = NULL;
-	assert_int_equal(blob_create(store, id, -1, &writer, &err), 0);
+	assert_int_equal(blob_create(store, id, -1, NULL, &writer, &err), 0);
 	return writer;
 }
 
@@ -497,7 +498,7 @@ static void *churn(void *context)
 	for (unsigned i = 0; i < 150; i++) {
 		struct uuid id = old_id(i % 40, churn->number);
 		struct blob_writer *writer = NULL;
-		if (blob_create(churn->store, &id, 1, &writer, &mine) < 0 ||
+		if (blob_create(churn->store, &id, 1, NULL, &writer, &mine) < 0 ||
 		    blob_write(writer, "c", 1, &mine) < 0 ||
 		    blob_seal(writer, "{}", 2, &mine) < 0) {
 			churn->failures++;
@@ -550,7 +551,7 @@ static void a_blob_that_cannot_fit_is_refused_before_its_bytes_come(void **state
 	struct place *place = *state;
 	struct uuid id = uuid_new();
 	struct blob_writer *writer = NULL;
-	assert_int_equal(blob_create(place->store, &id, INT64_MAX / 4, &writer, &err), -1);
+	assert_int_equal(blob_create(place->store, &id, INT64_MAX / 4, NULL, &writer, &err), -1);
 	assert_int_equal(err.kind, ERR_DISK_FULL);
 	assert_null(writer);
 }
@@ -563,12 +564,98 @@ static void what_is_promised_to_one_is_not_promised_to_another(void **state)
 	struct blob_space space;
 	assert_int_equal(blob_space(place->store, &space, &err), 0);
 	int64_t most = space.free / 3 * 2;
-	assert_int_equal(blob_create(place->store, &a, most, &first, &err), 0);
-	assert_int_equal(blob_create(place->store, &b, most, &second, &err), -1);
+	assert_int_equal(blob_create(place->store, &a, most, NULL, &first, &err), 0);
+	assert_int_equal(blob_create(place->store, &b, most, NULL, &second, &err), -1);
 	assert_int_equal(err.kind, ERR_DISK_FULL);
 	blob_discard(&first);
-	assert_int_equal(blob_create(place->store, &b, most, &second, &err), 0);
+	assert_int_equal(blob_create(place->store, &b, most, NULL, &second, &err), 0);
 	blob_discard(&second);
+}
+
+static void a_reserved_request_finishes_and_a_late_comer_is_told_at_once(void **state)
+{
+	struct place *place = *state;
+	struct uuid id = uuid_new();
+	struct blob_writer *writer = NULL;
+	struct blob_reservation mine = {0}, late = {0};
+	struct blob_space space;
+	assert_int_equal(blob_space(place->store, &space, &err), 0);
+	int64_t most = space.free / 3 * 2;
+	assert_int_equal(blob_reserve(place->store, most, &mine, &err), 0);
+	assert_int_equal(blob_reserve(place->store, most, &late, &err), -1);
+	assert_int_equal(err.kind, ERR_DISK_FULL);
+	assert_int_equal(late.left, 0);
+	assert_int_equal(blob_create(place->store, &id, 3, &mine, &writer, &err), 0);
+	assert_int_equal(blob_write(writer, "abc", 3, &err), 0);
+	blob_discard(&writer);
+	blob_unreserve(place->store, &mine);
+	blob_unreserve(place->store, &mine); /* again is nothing */
+	assert_int_equal(blob_reserve(place->store, most, &late, &err), 0);
+	blob_unreserve(place->store, &late);
+}
+
+static void a_reservation_pays_for_one_writer_after_the_other(void **state)
+{
+	struct place *place = *state;
+	struct blob_reservation room = {0};
+	assert_int_equal(blob_reserve(place->store, 10000, &room, &err), 0);
+	int64_t before = room.left;
+	for (int i = 0; i < 2; i++) {
+		struct uuid id = uuid_new();
+		struct blob_writer *writer = NULL;
+		assert_int_equal(blob_create(place->store, &id, -1, &room, &writer, &err), 0);
+		assert_int_equal(blob_write(writer, "0123456789", 10, &err), 0);
+		blob_discard(&writer);
+	}
+	assert_int_equal(room.left, before - 20);
+	blob_unreserve(place->store, &room);
+	assert_int_equal(room.left, 0);
+}
+
+/* Threads that all want a third of what is free: never more than three may have it at once. */
+struct contest {
+	struct blob_store *store;
+	int64_t each;
+	atomic_int holding, most, won;
+};
+
+static void *contend(void *context)
+{
+	struct contest *contest = context;
+	struct err mine;
+	for (int i = 0; i < 2000; i++) {
+		struct blob_reservation room = {0};
+		if (blob_reserve(contest->store, contest->each, &room, &mine) < 0)
+			continue;
+		int now = atomic_fetch_add(&contest->holding, 1) + 1, most = contest->most;
+		while (now > most && !atomic_compare_exchange_weak(&contest->most, &most, now))
+			;
+		atomic_fetch_add(&contest->won, 1);
+		atomic_fetch_sub(&contest->holding, 1);
+		blob_unreserve(contest->store, &room);
+	}
+	return NULL;
+}
+
+static void many_at_once_are_never_promised_the_same_bytes(void **state)
+{
+	struct place *place = *state;
+	struct contest contest = {.store = place->store};
+	struct blob_space space;
+	pthread_t threads[8];
+	assert_int_equal(blob_space(place->store, &space, &err), 0);
+	contest.each = space.free / 10 * 3;
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, contend, &contest), 0);
+	for (size_t i = 0; i < 8; i++)
+		pthread_join(threads[i], NULL);
+	assert_in_range(contest.most, 1, 3);
+	assert_true(contest.won > 0);
+	struct blob_space after; /* all of it came back */
+	assert_int_equal(blob_space(place->store, &after, &err), 0);
+	struct blob_reservation room = {0};
+	assert_int_equal(blob_reserve(place->store, after.free / 10 * 9, &room, &err), 0);
+	blob_unreserve(place->store, &room);
 }
 
 int main(void)
@@ -593,6 +680,9 @@ int main(void)
 		T(cleaning_leaves_blobs_and_writers_alone),
 		T(cleaning_races_with_creating_and_neither_loses),
 		T(space_and_probe_answer),
+		T(a_reserved_request_finishes_and_a_late_comer_is_told_at_once),
+		T(a_reservation_pays_for_one_writer_after_the_other),
+		T(many_at_once_are_never_promised_the_same_bytes),
 		T(a_blob_that_cannot_fit_is_refused_before_its_bytes_come),
 		T(what_is_promised_to_one_is_not_promised_to_another),
 	};

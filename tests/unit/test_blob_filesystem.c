@@ -66,7 +66,7 @@ static int store_one(struct blob_store *store, const struct uuid *id, const char
 		     const char *description)
 {
 	struct blob_writer *writer = NULL;
-	if (blob_create(store, id, -1, &writer, &err) < 0)
+	if (blob_create(store, id, -1, NULL, &writer, &err) < 0)
 		return -1;
 	struct blob_publication publication = {.writers = &writer, .n = 1};
 	int rc = -1;
@@ -177,7 +177,7 @@ static void a_full_disk_is_told_and_its_space_comes_back(void **state)
 		skip();
 	struct blob_store *store = open_plain(scratch);
 	blob_space(store, &before, &err);
-	blob_create(store, &id, -1, &writer, &err);
+	blob_create(store, &id, -1, NULL, &writer, &err);
 	for (int i = 0; i < 100 && rc == 0; i++)
 		rc = blob_write(writer, chunk, sizeof(chunk), &err);
 	enum err_kind kind = err.kind;
@@ -203,9 +203,9 @@ static void the_reserve_stays_free(void **state)
 		skip();
 	struct blob_filesystem_config config = {.directory = scratch, .reserve = 40 << 20};
 	struct blob_store *store = open_with(&config);
-	int hinted = blob_create(store, &id, 30 << 20, &writer, &err);
+	int hinted = blob_create(store, &id, 30 << 20, NULL, &writer, &err);
 	enum err_kind hinted_kind = err.kind;
-	blob_create(store, &id, -1, &writer, &err);
+	blob_create(store, &id, -1, NULL, &writer, &err);
 	while (rc == 0 && written < 64) {
 		rc = blob_write(writer, chunk, sizeof(chunk), &err);
 		written += rc == 0;
@@ -236,7 +236,7 @@ static void many_uploads_of_unknown_size_leave_even_a_small_reserve_free(void **
 	struct blob_store *store = open_with(&config);
 	for (int i = 0; i < WRITERS; i++) {
 		struct uuid id = uuid_new();
-		blob_create(store, &id, -1, &writers[i], &err);
+		blob_create(store, &id, -1, NULL, &writers[i], &err);
 	}
 	for (int i = 0; room && i < 1024; i++)
 		room = blob_write(writers[i % WRITERS], chunk, sizeof(chunk), &err) == 0;
@@ -280,7 +280,7 @@ static void temporaries_of_a_killed_daemon_go_at_the_next_start(void **state)
 		struct blob_writer *writer = NULL;
 		struct uuid id = uuid_new();
 		struct blob_store *store = open_with(&config);
-		if (!store || blob_create(store, &id, -1, &writer, &err) < 0 ||
+		if (!store || blob_create(store, &id, -1, NULL, &writer, &err) < 0 ||
 		    blob_write(writer, "half", 4, &err) < 0)
 			_exit(1);
 		_exit(0); /* as if killed: nothing is tidied */

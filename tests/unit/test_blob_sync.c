@@ -97,7 +97,7 @@ static struct uuid id_in_leaf(unsigned leaf)
 static struct blob_writer *sealed(struct place *place, const struct uuid *id)
 {
 	struct blob_writer *writer = NULL;
-	assert_int_equal(blob_create(place->store, id, -1, &writer, &err), 0);
+	assert_int_equal(blob_create(place->store, id, -1, NULL, &writer, &err), 0);
 	assert_int_equal(blob_write(writer, "bytes", 5, &err), 0);
 	assert_int_equal(blob_seal(writer, "{}", 2, &err), 0);
 	return writer;
@@ -143,7 +143,7 @@ static void a_file_whose_sync_failed_is_never_synced_again(void **state)
 	struct place *place = *state;
 	struct uuid id = uuid_new();
 	struct blob_writer *writer = NULL;
-	assert_int_equal(blob_create(place->store, &id, -1, &writer, &err), 0);
+	assert_int_equal(blob_create(place->store, &id, -1, NULL, &writer, &err), 0);
 	assert_int_equal(blob_write(writer, "bytes", 5, &err), 0);
 	fail_sync(1, false, EIO);
 	assert_int_equal(blob_seal(writer, "{}", 2, &err), -1);
@@ -159,7 +159,7 @@ static void a_sync_that_finds_the_disk_full_says_so(void **state)
 	struct place *place = *state;
 	struct uuid id = uuid_new();
 	struct blob_writer *writer = NULL;
-	assert_int_equal(blob_create(place->store, &id, -1, &writer, &err), 0);
+	assert_int_equal(blob_create(place->store, &id, -1, NULL, &writer, &err), 0);
 	fail_sync(1, false, ENOSPC);
 	assert_int_equal(blob_seal(writer, "{}", 2, &err), -1);
 	assert_int_equal(err.kind, ERR_DISK_FULL);

@@ -141,10 +141,12 @@ static void a_failed_sync_is_never_answered_as_stored_and_readiness_goes_down(vo
 {
 	struct scene *scene = *state;
 	struct core_health health;
+	struct blob_reservation room = {0};
 	struct upload *upload = scene_begin(scene, "x");
 	core_health(scene->core, &health);
 	assert_true(health.data_ok);
-	assert_int_equal(core_admit(scene->core, 10, &scene->err), 0);
+	assert_int_equal(core_admit(scene->core, 10, &room, &scene->err), 0);
+	core_admit_end(scene->core, &room);
 	assert_int_equal(upload_write(upload, "abc", 3, &scene->err), 0);
 	blob_fault_set(scene->blobs, BLOB_CALL_SEAL, 1, ERR_IO, EIO);
 	assert_int_equal(upload_seal(upload, NULL, &scene->err), -1);
@@ -154,7 +156,7 @@ static void a_failed_sync_is_never_answered_as_stored_and_readiness_goes_down(vo
 	core_health(scene->core, &health);
 	assert_false(health.data_ok);
 	assert_int_equal(health.data_err.kind, ERR_IO);
-	assert_int_equal(core_admit(scene->core, 10, &scene->err), -1);
+	assert_int_equal(core_admit(scene->core, 10, &room, &scene->err), -1);
 	assert_int_equal(scene->err.kind, ERR_UNAVAILABLE);
 }
 

@@ -39,9 +39,16 @@ struct blob_driver {
 
 	/* Frees the store. No writer or reader is left. */
 	void (*close)(struct blob_store *store);
-	/* A new writer. ERR_DISK_FULL where size_hint (or -1) cannot fit beside the reserve and what others were promised. */
+	/* These two never block, and are called on event threads. out is zeroed before. */
+	int (*reserve)(struct blob_store *store, int64_t n, struct blob_reservation *out,
+		       struct err *err);
+	void (*unreserve)(struct blob_store *store, struct blob_reservation *reservation);
+	/*
+	 * A new writer. ERR_DISK_FULL where size_hint (or -1) cannot fit beside the reserve and what others were promised. room
+	 * (or NULL) outlives the writer and is only used by it meanwhile.
+	 */
 	int (*create)(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-		      struct blob_writer **out, struct err *err);
+		      struct blob_reservation *room, struct blob_writer **out, struct err *err);
 	/* Takes all n bytes behind those before, or fails. */
 	int (*write)(struct blob_writer *writer, const void *data, size_t n, struct err *err);
 	/*

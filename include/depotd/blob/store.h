@@ -30,16 +30,40 @@ struct blob_filesystem_config {
 	bool exclusive; /* serve: ERR_CONFLICT while another process holds the directory so. check goes beside */
 	unsigned without; /* BLOB_WITHOUT_*: do as if kernel or file system lacked these (tests) */
 };
-enum { BLOB_WITHOUT_TMPFILE = 1, BLOB_WITHOUT_XATTR = 2, BLOB_WITHOUT_OPENAT2 = 4 };
+enum {
+	BLOB_WITHOUT_TMPFILE = 1,
+	BLOB_WITHOUT_XATTR = 2,
+	BLOB_WITHOUT_OPENAT2 = 4,
+	BLOB_WITHOUT_FALLOCATE = 8,
+};
 /* The driver on a directory. ERR_NOT_FOUND names a missing mount, ERR_CONFLICT another daemon. */
 int blob_filesystem_open(const struct blob_filesystem_config *config, struct blob_store **out,
 			 struct err *err);
 
 void blob_close(struct blob_store **store);
 
-/* Begins a blob. size_hint: expected bytes or -1. */
+/*
+ * Room on the disk that one request was promised: what is not written of it yet. {0} is none. One owner at a time, which gives it
+ * to its writers one after the other; it outlives them.
+ */
+struct blob_reservation {
+	int64_t left;
+};
+/*
+ * Promises n bytes (0: just asks whether there is room at all) or says ERR_DISK_FULL. Never blocks (event thread), knows what
+ * other programs took since a second or so; two at once never get the same bytes.
+ */
+int blob_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out,
+		 struct err *err);
+/* Gives back what was not written; again does nothing. Never blocks. */
+void blob_unreserve(struct blob_store *store, struct blob_reservation *reservation);
+
+/*
+ * Begins a blob. size_hint: expected bytes or -1. room: what its bytes are taken from, or NULL; what goes beyond it is taken of
+ * the room that is promised to nobody.
+ */
 int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
-		struct blob_writer **out, struct err *err);
+		struct blob_reservation *room, struct blob_writer **out, struct err *err);
 int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
 int64_t blob_written(const struct blob_writer *writer);
 /* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */

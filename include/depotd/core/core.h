@@ -49,7 +49,11 @@ struct core_health {
 };
 /* The last findings of a background probe (every second or so): event thread, never blocks. */
 void core_health(struct core *core, struct core_health *out);
-/* Event thread: whether `size` more bytes (0 unknown) may be taken now; else ERR_DISK_FULL or ERR_UNAVAILABLE. */
-int core_admit(struct core *core, int64_t size, struct err *err);
+/*
+ * Whether a request of `size` more bytes (0 unknown) may be taken now; else ERR_DISK_FULL or ERR_UNAVAILABLE. Its bytes are its own
+ * from here on (upload_intent.room), until core_admit_end(), on every way out. Both on any thread, and never block.
+ */
+int core_admit(struct core *core, int64_t size, struct blob_reservation *room, struct err *err);
+void core_admit_end(struct core *core, struct blob_reservation *room);
 
 #endif

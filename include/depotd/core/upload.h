@@ -19,7 +19,9 @@ struct upload_intent {
 	size_t name_len;
 	const char *client_type; /* Content-Type as given, or NULL */
 	int64_t size;            /* declared bytes, or -1 */
-	const char *owner;       /* or NULL */
+	struct blob_reservation
+		*room; /* what core_admit() promised the request, or NULL; outlives its uploads */
+	const char *owner; /* or NULL */
 	/* Digests the bytes must have (Content-Digest, Repr-Digest of RFC 9530), NULL where none was given. */
 	const unsigned char *expected_sha256[2];
 };

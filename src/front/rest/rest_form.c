@@ -29,6 +29,8 @@ struct form {
 	unsigned char expected_body[SHA256_LEN];
 	bool has_repr_digest; /* the request's Repr-Digest: of its one file */
 	unsigned char repr_digest[SHA256_LEN];
+	struct blob_reservation
+		room; /* what the disk has kept for the body; each part takes of it */
 	/* the part that is being read */
 	enum part_kind kind;
 	struct buf field_name, field, client_type;
@@ -43,17 +45,24 @@ struct form {
 	struct upload_commit commit;
 };
 
+/* Gives the space back; before the answer, so that who reads it can have it. */
+static void form_drop(struct form *form)
+{
+	upload_abort(&form->current);
+	for (size_t i = 0; i < form->n; i++)
+		upload_abort(&form->uploads[i]);
+	core_admit_end(rest_front(form->x)->core, &form->room);
+}
+
 static void form_release(struct exchange *x)
 {
 	struct form *form = exchange_state(x);
 
 	multipart_free(&form->reader);
 	digest_free(&form->content_digest);
-	upload_abort(&form->current);
-	for (size_t i = 0; i < form->n; i++) {
-		upload_abort(&form->uploads[i]);
+	form_drop(form);
+	for (size_t i = 0; i < form->n; i++)
 		file_record_unref(&form->records[i]);
-	}
 	free(form->uploads);
 	free(form->records);
 	buf_release(&form->field_name);
@@ -127,6 +136,7 @@ static int begin_file(struct form *form, struct err *err)
 		.name_len = form->field.len,
 		.client_type = form->has_client_type ? buf_text(&form->client_type) : NULL,
 		.size = -1,
+		.room = &form->room,
 		.expected_sha256 = {form->has_part_digest[0] ? form->part_digest[0] : NULL,
 				    form->has_part_digest[1] ? form->part_digest[1] : NULL},
 	};
@@ -203,19 +213,22 @@ static int form_prepare(struct exchange *x, struct form *form, struct err *err)
 
 static enum http_verdict form_check(struct exchange *x)
 {
+	struct blob_reservation room = {0};
 	struct form *form;
 	struct err err;
 	int body, repr;
 
-	if (rest_refuse_upload(x))
+	if (rest_refuse_upload(x, &room))
 		return HTTP_ANSWERED;
 	form = calloc(1, sizeof(*form));
 	if (!form) {
+		core_admit_end(rest_front(x)->core, &room);
 		err_set(&err, ERR_NO_MEMORY, "a form");
 		reply_error(x, &err);
 		return HTTP_ANSWERED;
 	}
 	form->x = x;
+	form->room = room;
 	buf_init(&form->field_name, MULTIPART_HEADERS_MAX);
 	buf_init(&form->field, REST_FIELD_MAX);
 	buf_init(&form->client_type, MULTIPART_HEADERS_MAX);
@@ -240,9 +253,11 @@ static int form_body(struct exchange *x, const void *data, size_t n, struct err 
 {
 	struct form *form = exchange_state(x);
 
-	if (form->content_digest && digest_update(form->content_digest, data, n, err) < 0)
-		return -1;
-	return multipart_feed(form->reader, data, n, err);
+	if ((!form->content_digest || digest_update(form->content_digest, data, n, err) == 0) &&
+	    multipart_feed(form->reader, data, n, err) == 0)
+		return 0;
+	form_drop(form);
+	return -1;
 }
 
 static int check_body_digest(struct form *form, struct err *err)
@@ -265,6 +280,7 @@ static void form_committed(struct upload_commit *commit)
 	struct form *form = (struct form *)((char *)commit - offsetof(struct form, commit));
 	struct exchange *x = form->x;
 
+	form_drop(form);
 	if (commit->result < 0) {
 		reply_error(x, &commit->err);
 	} else if (exchange_wants_html(x)) {
@@ -295,6 +311,7 @@ static void form_finish(struct exchange *x)
 	struct err err;
 
 	if (form_seal(form, &err) < 0) {
+		form_drop(form);
 		reply_error(x, &err);
 		return;
 	}

@@ -25,8 +25,11 @@ void rest_reply_json(struct exchange *x, int status, struct buf *body);
 /* 201 with the file object, or {"files": […]} when `list`; Location where it is one file. */
 void rest_reply_created(struct exchange *x, struct file_record *const *records, size_t n,
 			bool list);
-/* Refuses what no body may say: too large (413), coded (415), a part of something (400), no room (507). true: answered. */
-bool rest_refuse_upload(struct exchange *x);
+/*
+ * Refuses what no body may say: too large (413), coded (415), a part of something (400), no room (507). true: answered. Else the
+ * room for its body is the request's, until core_admit_end().
+ */
+bool rest_refuse_upload(struct exchange *x, struct blob_reservation *room);
 /*
  * The digest that header `name` demands: 1 and out, 0 none, -1 answered with 400.
  */

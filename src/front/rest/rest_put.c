@@ -14,16 +14,24 @@ struct put {
 	struct file_labels labels;
 	bool has_content_digest, has_repr_digest;
 	unsigned char content_digest[SHA256_LEN], repr_digest[SHA256_LEN];
+	struct blob_reservation room; /* what the disk has kept for the body */
 	struct upload *upload;
 	struct upload_commit commit;
 	struct file_record *record; /* the committer's answer */
 };
 
+/* Gives the space back; before the answer, so that who reads it can have it. */
+static void put_drop(struct put *put)
+{
+	upload_abort(&put->upload);
+	core_admit_end(rest_front(put->x)->core, &put->room);
+}
+
 static void put_release(struct exchange *x)
 {
 	struct put *put = exchange_state(x);
 
-	upload_abort(&put->upload);
+	put_drop(put);
 	file_record_unref(&put->record);
 	file_labels_release(&put->labels);
 	free(put);
@@ -49,20 +57,23 @@ static int read_query(struct exchange *x, struct file_labels *labels, struct err
 
 static enum http_verdict put_check(struct exchange *x)
 {
+	struct blob_reservation room = {0};
 	struct put *put;
 	struct err err;
 	int content, repr;
 
-	if (rest_refuse_upload(x))
+	if (rest_refuse_upload(x, &room))
 		return HTTP_ANSWERED;
 	put = calloc(1, sizeof(*put));
 	if (!put || file_labels_init(&put->labels, &err) < 0) {
 		free(put);
+		core_admit_end(rest_front(x)->core, &room);
 		err_set(&err, ERR_NO_MEMORY, "an upload");
 		reply_error(x, &err);
 		return HTTP_ANSWERED;
 	}
 	put->x = x;
+	put->room = room;
 	exchange_set_state(x, put);
 	if (read_query(x, &put->labels, &err) < 0) {
 		reply_error(x, &err);
@@ -85,6 +96,7 @@ static int begin(struct exchange *x, struct put *put, struct err *err)
 		.name_len = name ? strlen(name) : 0,
 		.client_type = exchange_header(x, "Content-Type"),
 		.size = exchange_content_length(x),
+		.room = &put->room,
 		.expected_sha256 = {put->has_content_digest ? put->content_digest : NULL,
 				    put->has_repr_digest ? put->repr_digest : NULL},
 	};
@@ -96,9 +108,11 @@ static int put_body(struct exchange *x, const void *data, size_t n, struct err *
 {
 	struct put *put = exchange_state(x);
 
-	if (!put->upload && begin(x, put, err) < 0)
-		return -1;
-	return upload_write(put->upload, data, n, err);
+	if ((put->upload || begin(x, put, err) == 0) &&
+	    upload_write(put->upload, data, n, err) == 0)
+		return 0;
+	put_drop(put);
+	return -1;
 }
 
 /* The committer's thread: render and hand the exchange back, nothing more. */
@@ -106,6 +120,7 @@ static void put_committed(struct upload_commit *commit)
 {
 	struct put *put = (struct put *)((char *)commit - offsetof(struct put, commit));
 
+	put_drop(put);
 	if (commit->result == 0)
 		rest_reply_created(put->x, &put->record, 1, false);
 	else
@@ -120,6 +135,7 @@ static void put_finish(struct exchange *x)
 
 	if ((!put->upload && begin(x, put, &err) < 0) ||
 	    upload_seal(put->upload, &put->labels, &err) < 0) {
+		put_drop(put);
 		reply_error(x, &err);
 		return;
 	}

@@ -90,7 +90,7 @@ static bool is_coded(const char *encoding)
 	return encoding && *encoding && strcasecmp(encoding, "identity") != 0;
 }
 
-bool rest_refuse_upload(struct exchange *x)
+bool rest_refuse_upload(struct exchange *x, struct blob_reservation *room)
 {
 	struct front *front = rest_front(x);
 	int64_t length = exchange_content_length(x);
@@ -105,7 +105,7 @@ bool rest_refuse_upload(struct exchange *x)
 	else if (front->max_upload >= 0 && length > front->max_upload)
 		err_set(&err, ERR_TOO_LARGE, "the body has %lld bytes, at most %lld are taken",
 			(long long)length, (long long)front->max_upload);
-	else if (core_admit(front->core, length > 0 ? length : 0, &err) == 0)
+	else if (core_admit(front->core, length > 0 ? length : 0, room, &err) == 0)
 		return false;
 	reply_error(x, &err);
 	return true;
