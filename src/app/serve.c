@@ -3,7 +3,7 @@
  *
  * Order of birth: metrics, stores (bytes, lock, rows), workers, core, doors, server, listeners. The stop is that of the
  * design: not ready → quiesce → drain until the deadline → cancel the rest → join the server's threads → join the workers
- * → close the stores. A database that is away at the start ends it with 1 and one line: whoever supervises starts it anew.
+ * → close the stores. A PostgreSQL that is away at the start is one line in the log.
  * Main thread; every other thread belongs to a floor below.
  */
 #include <inttypes.h>

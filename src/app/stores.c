@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app_private.h"
+#include "depotd/base/log.h"
 
 enum { PASSWORD_MAX = 1024, URL_MAX_BYTES = 64 * 1024 };
 
@@ -125,6 +126,16 @@ int stores_make_directory(const struct config *config, struct err *err)
 	return 0;
 }
 
+/* On the metadata store's thread, or on the main one while it opens. */
+static void log_opening(void *context, const struct err *why)
+{
+	(void)context;
+	if (why != NULL)
+		log_event(LOG_LEVEL_WARNING, NULL, "no database yet: %s", why->message);
+	else
+		log_event(LOG_LEVEL_INFO, NULL, "the database is there");
+}
+
 int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics,
 		struct stores *out, struct err *err)
 {
@@ -137,6 +148,9 @@ int stores_open(const struct config *config, enum stores_lock lock, struct metri
 	if (stores_metadata_config(config, metrics, &url, &metadata, err) != 0 ||
 	    open_blobs(config, lock, &stores.blobs, err) != 0)
 		goto out;
+	/* Who serves can do so without a database; who mends cannot. */
+	metadata.lazy = lock == STORES_LOCKED;
+	metadata.opening = log_opening;
 	if (metadata_open(&metadata, &stores.metadata, err) != 0)
 		goto out;
 	*out = stores;

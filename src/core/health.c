@@ -160,6 +160,7 @@ int health_start(struct core *core, struct err *err)
 	register_metrics(health, core->config.metrics);
 	probe_init(&health->data, core, look_at_data);
 	probe_init(&health->database, core, look_at_database);
+	health->database.ok = metadata_is_open(core->metadata, &health->database.err);
 	if (probe_start(&health->data, "probe data", err) < 0 ||
 	    probe_start(&health->database, "probe database", err) < 0)
 		return -1; /* core_free() stops what runs */

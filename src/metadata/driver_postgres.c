@@ -14,7 +14,12 @@
 #include "depotd/base/clock.h"
 #include "postgres_private.h"
 
-enum { TRIES_MAX = 4, CONTROL_STEPS = 2 };
+enum {
+	TRIES_MAX = 4,
+	CONTROL_STEPS = 2,
+	EXCLUSIVE_PATIENCE_MS =
+		5000, /* waiting for another node's migration is no reason for doubt */
+};
 
 struct postgres_driver {
 	struct driver base;
@@ -363,13 +368,15 @@ static int exclusive(struct driver *driver, int64_t timeout_ms, exclusive_fn bod
 	struct command unlock = {
 		.statement = statements_find(d->config.statements, "migrations_unlock")};
 	struct session session = {NULL, d->config.statements, timeout_ms};
+	struct pg_attempt how = {.config = &d->config, .wake_fd = pg_pool_wake_fd(d->pool)};
 	struct err ignored;
 	int rc;
 
 	if (!lock.statement || !unlock.statement)
 		return err_set(err, ERR_INTERNAL, "the statements of migrations are missing");
-	if (pg_connect(&d->config, 0, -1, &session.connection, err) < 0)
+	if (pg_connect(&how, &session.connection, err) < 0)
 		return -1;
+	pg_pool_watch(d->pool, session.connection, EXCLUSIVE_PATIENCE_MS);
 	rc = session_run(&session, &lock, err);
 	if (rc == 0)
 		rc = body(&session, context, err);
@@ -386,6 +393,13 @@ static void on_notify(struct driver *driver, notified_fn notified, void *context
 	pg_listener_tell(d->listener, notified, context);
 }
 
+static void interrupt_driver(struct driver *driver)
+{
+	struct postgres_driver *d = (struct postgres_driver *)driver;
+
+	pg_pool_interrupt(d->pool);
+}
+
 static void close_driver(struct driver *driver)
 {
 	struct postgres_driver *d = (struct postgres_driver *)driver;
@@ -398,13 +412,16 @@ static void close_driver(struct driver *driver)
 	free(d);
 }
 
-/* Waits for the first connection, or for the reason why there is none. */
+/* Unless lazy, waits for the first connection, or for the reason why there is none. */
 static int open_driver(const struct driver_config *config, struct driver **out, struct err *err)
 {
 	struct postgres_driver *d = calloc(1, sizeof(*d));
 	struct pg_connection *first;
-	int64_t hosts_max = 16; /* each has its own connect timeout */
 
+	if (pg_check_url(config->url, err) < 0) {
+		free(d);
+		return -1;
+	}
 	if (!d || !(d->url = strdup(config->url))) {
 		free(d);
 		return err_set(err, ERR_NO_MEMORY, "PostgreSQL driver");
@@ -415,12 +432,12 @@ static int open_driver(const struct driver_config *config, struct driver **out, 
 	if (pg_pool_new(&d->config, &d->pool, err) < 0 ||
 	    pg_listener_new(&d->config, &d->listener, err) < 0)
 		goto fail;
-	first = pg_pool_take(
-		d->pool, clock_monotonic_ns() + hosts_max * config->connect_timeout_ms * NS_PER_MS,
-		false, err);
-	if (!first)
-		goto fail;
-	pg_pool_give(d->pool, first);
+	if (!config->lazy) {
+		first = pg_pool_take(d->pool, INT64_MAX, false, err);
+		if (!first)
+			goto fail;
+		pg_pool_give(d->pool, first);
+	}
 	*out = &d->base;
 	return 0;
 fail:
@@ -434,6 +451,7 @@ const struct driver_ops driver_postgres = {
 	.json_verbatim = false,
 	.open = open_driver,
 	.close = close_driver,
+	.interrupt = interrupt_driver,
 	.run = run,
 	.run_groups = run_groups,
 	.ping = ping,

@@ -1,8 +1,9 @@
 /*
  * One connection to PostgreSQL. Used by one thread at a time.
  *
- * libpq never blocks here but for name resolution: every wait is a poll() with a deadline. A server that stops answering
- * is a connection lost, since nobody knows what an answer that comes later would belong to.
+ * libpq never blocks here: every wait is a poll() with a deadline. A server that stops answering is a connection lost, since
+ * nobody knows what an answer that comes later would belong to. Long before the deadline a wait asks the pool to find out
+ * whether the server is there at all: a statement may be slow, but nobody waits for one whose server is gone.
  */
 #include <errno.h>
 #include <libpq-fe.h>
@@ -14,14 +15,7 @@
 #include "depotd/base/clock.h"
 #include "postgres_private.h"
 
-enum {
-	SETTINGS_MAX = 20,
-	NUMBER_TEXT_MAX = 24,
-	OPTIONS_MAX = 1024,
-	HOSTS_MAX = 16,
-	IDLE_READS_MAX = 8,
-	IDLE_IN_TRANSACTION_MS = 60000,
-};
+enum { IDLE_READS_MAX = 8, LOOK_EVERY_MS = 100 };
 
 /* --- waiting --- */
 
@@ -59,6 +53,28 @@ static int no_answer(struct pg_connection *c, const char *what, struct err *err)
 	return err_set(err, ERR_UNAVAILABLE, "PostgreSQL: %s: no answer in time", what);
 }
 
+/*
+ * Waits like poll_until() without a wake_fd, and ends as if the deadline had passed when the pool finds that the server is gone,
+ * or is interrupted.
+ */
+static int poll_in_doubt(struct pg_connection *c, short *events, int64_t deadline_ns)
+{
+	int64_t slice_ms = c->patience_ms;
+
+	for (;;) {
+		int64_t until_ns = clock_monotonic_ns() + slice_ms * NS_PER_MS;
+		int rc = poll_until(PQsocket(c->conn), events,
+				    until_ns < deadline_ns ? until_ns : deadline_ns,
+				    pg_pool_wake_fd(c->pool));
+
+		if (rc > 0)
+			return 1;
+		if (rc == 0 || until_ns >= deadline_ns || pg_pool_doubt(c->pool, c))
+			return -1;
+		slice_ms = LOOK_EVERY_MS;
+	}
+}
+
 int pg_wait(struct pg_connection *c, int64_t deadline_ns, int wake_fd, struct err *err)
 {
 	int unsent = PQflush(c->conn);
@@ -67,7 +83,8 @@ int pg_wait(struct pg_connection *c, int64_t deadline_ns, int wake_fd, struct er
 
 	if (unsent < 0)
 		return pg_connection_failed(c, "send", err);
-	rc = poll_until(PQsocket(c->conn), &events, deadline_ns, wake_fd);
+	rc = c->pool ? poll_in_doubt(c, &events, deadline_ns)
+		     : poll_until(PQsocket(c->conn), &events, deadline_ns, wake_fd);
 	if (rc < 0)
 		return no_answer(c, "wait", err);
 	if (rc > 0 && events != POLLOUT && !PQconsumeInput(c->conn))
@@ -89,113 +106,28 @@ bool pg_is_alive(struct pg_connection *c)
 		if (!PQconsumeInput(c->conn) || PQisBusy(c->conn))
 			return false;
 	}
+	pg_look_for_demotion(c);
 	return !c->lost && PQstatus(c->conn) == CONNECTION_OK;
 }
 
-/* --- connecting --- */
-
-/* Keywords for PQconnectStartParams: a later one wins. */
-struct settings {
-	const char *keywords[SETTINGS_MAX + 1];
-	const char *values[SETTINGS_MAX + 1];
-	size_t n;
-	char connect_timeout[NUMBER_TEXT_MAX], user_timeout[NUMBER_TEXT_MAX];
-	char options[OPTIONS_MAX];
-};
-
-static void set(struct settings *s, const char *keyword, const char *value)
+static bool is_on(const struct pg_connection *c, const char *setting)
 {
-	if (value && s->n < SETTINGS_MAX) {
-		s->keywords[s->n] = keyword;
-		s->values[s->n++] = value;
-	}
+	const char *value = PQparameterStatus(c->conn, setting);
+
+	return value && strcmp(value, "on") == 0;
 }
 
-static void set_unless_env(struct settings *s, const char *keyword, const char *variable,
-			   const char *value)
+/* From PostgreSQL 14 on the server tells of these two by itself. Older ones refuse the next change: 25006. */
+void pg_look_for_demotion(struct pg_connection *c)
 {
-	if (!getenv(variable))
-		set(s, keyword, value);
+	if (!c->writes || c->lost ||
+	    (!is_on(c, "default_transaction_read_only") && !is_on(c, "in_hot_standby")))
+		return;
+	c->lost = true;
+	c->demoted = true;
 }
 
-/*
- * What holds unless the URL says otherwise. A dead peer is noticed by the kernel in some 25 s; our own deadlines are
- * shorter, this is for connections that nobody waits for. A standby is no use to us: go on to the next host.
- */
-static void set_defaults(struct settings *s, const struct driver_config *config)
-{
-	snprintf(s->connect_timeout, sizeof(s->connect_timeout), "%lld",
-		 (long long)(config->connect_timeout_ms + 999) / 1000);
-	snprintf(s->user_timeout, sizeof(s->user_timeout), "%lld",
-		 (long long)config->statement_timeout_ms);
-	set_unless_env(s, "connect_timeout", "PGCONNECT_TIMEOUT", s->connect_timeout);
-	set_unless_env(s, "target_session_attrs", "PGTARGETSESSIONATTRS", "read-write");
-	set(s, "tcp_user_timeout", s->user_timeout);
-	set(s, "keepalives", "1");
-	set(s, "keepalives_idle", "10");
-	set(s, "keepalives_interval", "5");
-	set(s, "keepalives_count", "3");
-	set(s, "fallback_application_name", "depotd");
-	set(s, "client_encoding", "UTF8");
-}
-
-/*
- * The server's own limits, behind what the user's options say: for a statement, and for a transaction that this process lets
- * lie, so that a stopped process holds no locks.
- */
-static void set_limits(struct settings *s, const char *options, int64_t statement_timeout_ms)
-{
-	if (!options)
-		options = getenv("PGOPTIONS");
-	snprintf(s->options, sizeof(s->options),
-		 "%s -c statement_timeout=%lld -c idle_in_transaction_session_timeout=%d",
-		 options ? options : "", (long long)statement_timeout_ms, IDLE_IN_TRANSACTION_MS);
-	set(s, "options", s->options);
-}
-
-static int give_up(struct pg_connection *c, int rc, struct err *err)
-{
-	return rc == 0 ? err_set(err, ERR_CANCELLED, "PostgreSQL: connecting was given up")
-		       : no_answer(c, "connect", err);
-}
-
-static int start(struct pg_connection *c, const struct settings *settings, int64_t deadline_ns,
-		 int wake_fd, struct err *err)
-{
-	PostgresPollingStatusType next = PGRES_POLLING_WRITING;
-
-	c->conn = PQconnectStartParams(settings->keywords, settings->values, 1);
-	if (!c->conn)
-		return err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
-	while (PQstatus(c->conn) != CONNECTION_BAD && next != PGRES_POLLING_OK &&
-	       next != PGRES_POLLING_FAILED) {
-		short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-		int rc = poll_until(PQsocket(c->conn), &events, deadline_ns, wake_fd);
-
-		if (rc <= 0)
-			return give_up(c, rc, err);
-		next = PQconnectPoll(c->conn);
-	}
-	if (PQstatus(c->conn) != CONNECTION_OK)
-		return pg_connection_failed(c, "connect", err);
-	return PQsetnonblocking(c->conn, 1) == 0 ? 0 : pg_connection_failed(c, "connect", err);
-}
-
-/* The statement session_setup: what every connection has set. */
-static int set_up(struct pg_connection *c, int64_t deadline_ns, struct err *err)
-{
-	struct command setup = {.statement = statements_find(c->statements, "session_setup")};
-	struct pg_step step = {.command = &setup};
-	struct pg_failure failure = {0};
-	bool refused;
-	int rc;
-
-	if (!setup.statement)
-		return err_set(err, ERR_INTERNAL, "no statement session_setup");
-	rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
-	pg_steps_clear(&step, 1);
-	return rc;
-}
+/* --- beginning and ending --- */
 
 /* Nobody reads notices (libpq would print them), but a farewell that comes while nothing runs is one. */
 static void on_notice(void *context, const PGresult *result)
@@ -207,108 +139,41 @@ static void on_notice(void *context, const PGresult *result)
 		c->lost = true;
 }
 
-/* What one attempt to connect is made of. */
-struct attempt {
-	const struct driver_config *config;
-	int64_t statement_timeout_ms;
-	int wake_fd;
-	const char *options;               /* the URL's, or NULL */
-	const char *host, *address, *port; /* one of the URL's hosts; NULL: as the URL says */
-};
-
-static int connect_host(const struct attempt *attempt, struct pg_connection **out, struct err *err)
+/* Whether the URL, or what holds without its word, asks for a server that takes changes. */
+static bool wants_writes(const struct pg_connection *c)
 {
-	const struct driver_config *config = attempt->config;
-	int64_t deadline_ns = clock_monotonic_ns() + config->connect_timeout_ms * NS_PER_MS;
-	struct pg_connection *c = calloc(1, sizeof(*c));
-	struct settings settings = {0};
+	PQconninfoOption *options = PQconninfo(c->conn);
+	bool wanted = false;
 
-	if (!c)
-		return err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
-	c->statements = config->statements;
-	c->prepared = calloc(statements_count(config->statements) + 1, sizeof(*c->prepared));
-	if (!c->prepared) {
-		err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
-		goto fail;
+	for (PQconninfoOption *o = options; o && o->keyword; o++) {
+		if (strcmp(o->keyword, "target_session_attrs") == 0)
+			wanted = o->val && strcmp(o->val, "read-write") == 0;
 	}
-	set_defaults(&settings, config);
-	set(&settings, "dbname", config->url);
-	set(&settings, "host", attempt->host);
-	set(&settings, "hostaddr", attempt->address);
-	set(&settings, "port", attempt->port);
-	set_limits(&settings, attempt->options, attempt->statement_timeout_ms);
-	if (start(c, &settings, deadline_ns, attempt->wake_fd, err) < 0)
-		goto fail;
-	PQsetNoticeReceiver(c->conn, on_notice, c);
-	if (set_up(c, deadline_ns, err) < 0)
-		goto fail;
+	if (options)
+		PQconninfoFree(options);
+	return wanted;
+}
+
+int pg_connection_new(const struct statements *statements, struct pg_connection **out,
+		      struct err *err)
+{
+	struct pg_connection *c = calloc(1, sizeof(*c));
+
+	if (c)
+		c->prepared = calloc(statements_count(statements) + 1, sizeof(*c->prepared));
+	if (!c || !c->prepared) {
+		free(c);
+		return err_set(err, ERR_NO_MEMORY, "PostgreSQL connection");
+	}
+	c->statements = statements;
 	*out = c;
 	return 0;
-fail:
-	pg_disconnect(&c);
-	return -1;
 }
 
-/* Cuts the list at its next comma; NULL where there is no list or it has come to its end. */
-static const char *next_member(char **list)
+void pg_connection_begin(struct pg_connection *c)
 {
-	return *list ? strsep(list, ",") : NULL;
-}
-
-static char *option(const PQconninfoOption *options, const char *keyword)
-{
-	for (; options->keyword; options++) {
-		if (strcmp(options->keyword, keyword) == 0)
-			return options->val && options->val[0] ? options->val : NULL;
-	}
-	return NULL;
-}
-
-/*
- * libpq's own walk over several hosts leaves the timing of each to the caller only in its blocking form; so each host is an
- * attempt of its own here, and a black hole among them costs its own time alone.
- */
-static int connect_hosts(struct attempt *attempt, const PQconninfoOption *options,
-			 struct pg_connection **out, struct err *err)
-{
-	char *hosts = option(options, "host"), *addresses = option(options, "hostaddr"),
-	     *ports = option(options, "port");
-	bool several = (hosts && strchr(hosts, ',')) || (addresses && strchr(addresses, ','));
-
-	attempt->options = option(options, "options");
-	if (!several)
-		return connect_host(attempt, out, err);
-	for (size_t i = 0; i < HOSTS_MAX && (hosts || addresses); i++) {
-		attempt->host = next_member(&hosts);
-		attempt->address = next_member(&addresses);
-		if (ports) /* one port is for all hosts */
-			attempt->port = next_member(&ports);
-		if (connect_host(attempt, out, err) == 0)
-			return 0;
-		if (err->kind == ERR_CANCELLED)
-			return -1;
-	}
-	return -1;
-}
-
-int pg_connect(const struct driver_config *config, int64_t statement_timeout_ms, int wake_fd,
-	       struct pg_connection **out, struct err *err)
-{
-	struct attempt attempt = {
-		.config = config, .statement_timeout_ms = statement_timeout_ms, .wake_fd = wake_fd};
-	char *why = NULL;
-	PQconninfoOption *options = PQconninfoParse(config->url, &why);
-	int rc;
-
-	if (!options) {
-		err_set(err, ERR_INVALID, "database URL: %.*s", why ? (int)strcspn(why, "\n") : 0,
-			why ? why : "");
-		PQfreemem(why);
-		return -1;
-	}
-	rc = connect_hosts(&attempt, options, out, err);
-	PQconninfoFree(options);
-	return rc;
+	PQsetNoticeReceiver(c->conn, on_notice, c);
+	c->writes = wants_writes(c);
 }
 
 void pg_disconnect(struct pg_connection **c)

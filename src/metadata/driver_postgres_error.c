@@ -64,6 +64,8 @@ int pg_result_failed(struct pg_connection *c, const struct pg_result *result, co
 	failure->stale = strncmp(state, "26", 2) == 0 || strcmp(state, "0A000") == 0;
 	if (failure->fatal || failure->stale || (meaning && meaning->drop))
 		c->lost = true;
+	if (strcmp(state, "25006") == 0)
+		c->demoted = true;
 	return err_set(err,
 		       meaning          ? meaning->kind
 		       : failure->fatal ? ERR_UNAVAILABLE
@@ -72,13 +74,19 @@ int pg_result_failed(struct pg_connection *c, const struct pg_result *result, co
 		       state);
 }
 
-/* libpq's messages have several lines and end in one; ours are one line. */
+/*
+ * libpq's messages have several lines and end in one; ours are one line. What libpq adds of the server's source where it is to be
+ * verbose is nobody's business.
+ */
 int pg_connection_failed(struct pg_connection *c, const char *what, struct err *err)
 {
-	char text[ERR_MESSAGE_MAX];
+	char text[ERR_MESSAGE_MAX], *source;
 	size_t n;
 
 	snprintf(text, sizeof(text), "%s", c->conn ? PQerrorMessage(c->conn) : "");
+	source = strstr(text, "\nLOCATION:");
+	if (source)
+		*source = '\0';
 	n = strlen(text);
 	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '))
 		text[--n] = '\0';
@@ -89,4 +97,11 @@ int pg_connection_failed(struct pg_connection *c, const char *what, struct err *
 	c->lost = true;
 	return err_set(err, ERR_UNAVAILABLE, "PostgreSQL: %s: %s", what,
 		       n > 0 ? text : "the connection broke");
+}
+
+/* libpq gives no SQLSTATE of a refused connection but in its text: "FATAL:  53300: sorry, too many clients already". */
+bool pg_connection_refused(struct pg_connection *c, struct err *err)
+{
+	pg_connection_failed(c, "connect", err);
+	return strstr(err->message, " 53300: ") != NULL;
 }

@@ -209,8 +209,7 @@ int metadata_remove_keys(struct metadata *store, int64_t before_ms, size_t limit
 	struct command command = {.params = params, .param_count = 2};
 
 	if (store_statement(store, &command, "keys_delete", err) < 0 ||
-	    store->ops->run(store->driver, &command, 1, RUN_IDEMPOTENT, store_deadline(store),
-			    err) < 0)
+	    store_run(store, &command, 1, RUN_IDEMPOTENT, store_deadline(store), err) < 0)
 		return -1;
 	*removed = (size_t)command.affected;
 	return 0;

@@ -21,7 +21,8 @@
 enum {
 	PAYLOAD_MAX = 8000, /* PostgreSQL's own limit */
 	PAUSE_FIRST_MS = 100,
-	PAUSE_MAX_MS = 5000,
+	PAUSE_MAX_MS = 500,
+	SILENCE_MAX_MS = 2000,
 };
 
 struct pg_listener {
@@ -58,10 +59,12 @@ static void take_payload(struct pg_listener *l, char *payload)
 	}
 }
 
-/* The time to connect is the time of everything here: to wait for an answer, and to be content with silence. */
+/* One time for everything here: to wait for an answer, and to be content with silence. */
 static int64_t timeout_from_now(const struct pg_listener *l)
 {
-	return clock_monotonic_ns() + l->config.connect_timeout_ms * NS_PER_MS;
+	int64_t ms = l->config.connect_timeout_ms;
+
+	return clock_monotonic_ns() + (ms < SILENCE_MAX_MS ? ms : SILENCE_MAX_MS) * NS_PER_MS;
 }
 
 static int run_statement(struct pg_listener *l, struct pg_connection *c, const char *name,
@@ -112,6 +115,9 @@ static bool pause_for(struct pg_listener *l, int64_t ms)
 static void *listener_thread(void *context)
 {
 	struct pg_listener *l = context;
+	struct pg_attempt how = {.config = &l->config,
+				 .statement_timeout_ms = l->config.statement_timeout_ms,
+				 .wake_fd = l->wake_fd};
 	int64_t pause_ms = PAUSE_FIRST_MS;
 	bool stopped = false;
 
@@ -119,8 +125,7 @@ static void *listener_thread(void *context)
 		struct pg_connection *c = NULL;
 		struct err err;
 
-		if (pg_connect(&l->config, l->config.statement_timeout_ms, l->wake_fd, &c, &err) ==
-		    0) {
+		if (pg_connect(&how, &c, &err) == 0) {
 			pause_ms = PAUSE_FIRST_MS;
 			stopped = listen_on(l, c, &err) == 0;
 			pg_disconnect(&c);

@@ -4,8 +4,9 @@
  *
  *   driver_postgres.c             transactions: what is sent together, what may be sent twice, what is unknown
  *   driver_postgres_pool.c        connections on demand, and whether the server is held to be down
+ *   driver_postgres_connect.c     connecting: a race between the URL's hosts
  *   driver_postgres_flight.c      one flight: commands in pipeline mode, one round trip
- *   driver_postgres_connection.c  one connection: settings, waiting with a deadline, notifications
+ *   driver_postgres_connection.c  one connection: waiting with a deadline, demotion, notifications
  *   driver_postgres_error.c       SQLSTATE to err
  *   listener.c                    LISTEN on a connection and a thread of its own
  *
@@ -22,30 +23,54 @@ struct pg_result; /* libpq's PGresult */
 
 enum { NS_PER_MS = 1000000 };
 
+struct pg_pool;
+
 /* --- one connection --- */
 
 struct pg_connection {
 	struct pg_conn *conn;
 	const struct statements *statements;
-	bool *prepared;             /* by statement index */
-	bool lost;                  /* dead, or in a state nobody knows: to be closed, not used */
-	bool silent;                /* lost because the server did not answer in time */
+	bool *prepared; /* by statement index */
+	bool lost;      /* dead, or in a state nobody knows: to be closed, not used */
+	bool silent;    /* lost because the server did not answer in time */
+	bool writes; /* it was connected to a server that takes changes, and only such a one will do */
+	bool demoted; /* lost because the server takes no changes any more */
+	struct pg_pool
+		*pool; /* is asked after so much silence whether the server is there; or NULL */
+	int64_t patience_ms;
 	unsigned generation;        /* the pool's */
 	struct pg_connection *next; /* the pool's list of idle ones */
 };
 
+/* What connecting takes, and what it learnt. */
+struct pg_attempt {
+	const struct driver_config *config;
+	int64_t statement_timeout_ms; /* set in the server, 0 for none */
+	int wake_fd; /* becomes readable when the attempt is to be given up (ERR_CANCELLED); -1 none */
+	unsigned
+		favourite; /* in and out: which of the URL's hosts is asked first, and which let us in */
+	bool crowded;      /* out: some server was there, and has no place for one more */
+};
+
 /*
- * Tries the URL's hosts in order, connect_timeout_ms for each. statement_timeout_ms is set in the server, 0 for none.
- * wake_fd: becomes readable when the attempt is to be given up (ERR_CANCELLED); -1 none. Name resolution is the C library's
- * and blocks, so only threads that nobody waits for without a deadline connect.
+ * Tries all of the URL's hosts within connect_timeout_ms. Name resolution is the C library's and blocks, so only threads that
+ * nobody waits for without a deadline connect.
  */
-int pg_connect(const struct driver_config *config, int64_t statement_timeout_ms, int wake_fd,
-	       struct pg_connection **out, struct err *err);
+int pg_connect(struct pg_attempt *attempt, struct pg_connection **out, struct err *err);
+/* ERR_INVALID where the URL is malformed. */
+int pg_check_url(const char *url, struct err *err);
+/* A connection without libpq's, to be begun when that one stands. */
+int pg_connection_new(const struct statements *statements, struct pg_connection **out,
+		      struct err *err);
+void pg_connection_begin(struct pg_connection *c);
 void pg_disconnect(struct pg_connection **c); /* takes NULL inside */
-/* A look without waiting: false when the server has closed it. */
+/* A look without waiting: false when the server has closed it, or takes no changes any more. */
 bool pg_is_alive(struct pg_connection *c);
+/* Sets lost and demoted where the server has said that it takes no changes any more. */
+void pg_look_for_demotion(struct pg_connection *c);
 /*
- * Waits until libpq's socket is ready, deadline or wake_fd. 1 ready, 0 woken, -1 (lost is set). Input is consumed.
+ * Waits until libpq's socket is ready, deadline or wake_fd (-1 for a connection that has a pool: that one's counts). 1 ready,
+ * 0 woken, -1 (lost is set). Input is consumed.
  */
 int pg_wait(struct pg_connection *c, int64_t deadline_ns, int wake_fd, struct err *err);
 /* Any number of statements without parameters, by the simple protocol. */
@@ -67,6 +92,8 @@ int pg_result_failed(struct pg_connection *c, const struct pg_result *result, co
 		     struct pg_failure *failure, struct err *err);
 /* The same from the connection's own message: it broke. Sets c->lost. Returns -1. */
 int pg_connection_failed(struct pg_connection *c, const char *what, struct err *err);
+/* The same while connecting. True: the server is there, but has no place for one more connection. */
+bool pg_connection_refused(struct pg_connection *c, struct err *err);
 
 /* --- a flight --- */
 
@@ -89,14 +116,19 @@ int pg_deliver(struct pg_step *step, struct err *err);
 
 /* --- the pool --- */
 
-struct pg_pool;
-
 int pg_pool_new(const struct driver_config *config, struct pg_pool **out, struct err *err);
 void pg_pool_free(struct pg_pool **pool);
 /* force: when the server is held to be down, wait for a new attempt instead of failing at once. */
 struct pg_connection *pg_pool_take(struct pg_pool *pool, int64_t deadline_ns, bool force,
 				   struct err *err);
 void pg_pool_give(struct pg_pool *pool, struct pg_connection *c); /* a lost one is closed */
+/* This connection has been silent for a while. True: its server is gone, or the pool was interrupted; give it up. */
+bool pg_pool_doubt(struct pg_pool *pool, const struct pg_connection *c);
+/* Has a connection that is not of the pool's ask it in that way. */
+void pg_pool_watch(struct pg_pool *pool, struct pg_connection *c, int64_t patience_ms);
+/* Ends all waiting, for good. */
+void pg_pool_interrupt(struct pg_pool *pool);
+int pg_pool_wake_fd(const struct pg_pool *pool); /* readable from then on */
 
 /* --- the listener --- */
 

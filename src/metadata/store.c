@@ -1,7 +1,8 @@
 /*
  * The metadata store, once for both drivers: whole domain transactions in terms of statement names. Worker threads, any number.
  *
- * Nothing here is locked: the store is immutable after metadata_open(); what is shared and changes lies in the drivers.
+ * Nothing here is locked: the store is immutable after metadata_open(); what is shared and changes lies in the drivers and in
+ * opening.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,13 +31,14 @@ static int open_store(const struct metadata_config *config, struct metadata **ou
 		.connections = config->connections,
 		.connect_timeout_ms = config->connect_timeout_ms,
 		.statement_timeout_ms = config->statement_timeout_ms,
+		.lazy = config->lazy,
 		.metrics = config->metrics,
 	};
 
 	if (!store)
 		return err_set(err, ERR_NO_MEMORY, "metadata store");
 	store->ops = sqlite ? &driver_sqlite : &driver_postgres;
-	store->call_timeout_ms = config->connect_timeout_ms + config->statement_timeout_ms;
+	store->call_timeout_ms = config->statement_timeout_ms;
 	store->node = driver.node = uuid_new();
 	if (statements_load(store->ops->dialect, &store->statements, err) < 0)
 		goto fail;
@@ -53,19 +55,15 @@ fail:
 int metadata_open(const struct metadata_config *config, struct metadata **out, struct err *err)
 {
 	struct metadata *store = NULL;
-	int from, to, rc;
 
 	if (open_store(config, &store, err) < 0)
 		return -1;
-	if (config->migrate)
-		rc = migrate_up(store->ops, store->driver, store->statements, &from, &to, err);
-	else
-		rc = migrate_check(store->ops, store->driver, store->statements, err);
-	if (rc < 0)
+	if (opening_begin(store, config, err) < 0) {
 		metadata_close(&store);
-	else
-		*out = store;
-	return rc;
+		return -1;
+	}
+	*out = store;
+	return 0;
 }
 
 void metadata_close(struct metadata **store)
@@ -75,6 +73,7 @@ void metadata_close(struct metadata **store)
 	*store = NULL;
 	if (!s)
 		return;
+	opening_end(s);
 	if (s->driver)
 		s->ops->close(s->driver);
 	statements_free(&s->statements);
@@ -98,9 +97,14 @@ const char *metadata_kind(const struct metadata *store)
 	return store->ops->kind;
 }
 
+bool metadata_is_open(struct metadata *store, struct err *why)
+{
+	return opening_passed(store, why) == 0;
+}
+
 int metadata_ping(struct metadata *store, struct err *err)
 {
-	return store->ops->ping(store->driver, err);
+	return opening_passed(store, err) < 0 ? -1 : store->ops->ping(store->driver, err);
 }
 
 void metadata_on_change(struct metadata *store, metadata_changed_fn changed, void *context)
@@ -123,6 +127,14 @@ int64_t store_deadline(const struct metadata *store)
 	return clock_monotonic_ns() + store->call_timeout_ms * 1000000;
 }
 
+int store_run(struct metadata *store, struct command *commands, size_t n, enum run_mode mode,
+	      int64_t deadline_ns, struct err *err)
+{
+	if (opening_passed(store, err) < 0)
+		return -1;
+	return store->ops->run(store->driver, commands, n, mode, deadline_ns, err);
+}
+
 int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
 	       row_fn row, void *context, int64_t deadline_ns, struct err *err)
 {
@@ -131,7 +143,7 @@ int store_read(struct metadata *store, const char *statement, const struct value
 
 	if (store_statement(store, &command, statement, err) < 0)
 		return -1;
-	return store->ops->run(store->driver, &command, 1, RUN_READ, deadline_ns, err);
+	return store_run(store, &command, 1, RUN_READ, deadline_ns, err);
 }
 
 /* A row_fn for statements that give one file row at most; context is struct file_record ** that is NULL before. */
@@ -301,7 +313,8 @@ static int run_apart(struct batch *b, struct metadata *store, struct registratio
 		     int64_t deadline_ns, struct err *err)
 {
 	qsort(b->commands, b->count, sizeof(*b->commands), compare_groups);
-	if (store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups,
+	if (opening_passed(store, err) < 0 ||
+	    store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups,
 				   deadline_ns, err) < 0)
 		return -1;
 	for (size_t group = 0; group < b->groups; group++) {
@@ -335,12 +348,11 @@ static int run_together(struct batch *b, struct metadata *store, int64_t deadlin
 		struct command first = *files;
 
 		*files = many;
-		rc = store->ops->run(store->driver, b->commands, b->count - n + 1, RUN_IDEMPOTENT,
-				     deadline_ns, err);
+		rc = store_run(store, b->commands, b->count - n + 1, RUN_IDEMPOTENT, deadline_ns,
+			       err);
 		*files = first;
 	} else {
-		rc = store->ops->run(store->driver, b->commands, b->count, RUN_IDEMPOTENT,
-				     deadline_ns, err);
+		rc = store_run(store, b->commands, b->count, RUN_IDEMPOTENT, deadline_ns, err);
 	}
 	buf_release(&rows);
 	return rc;
@@ -423,7 +435,7 @@ static int change(struct metadata *store, struct arena *memory, const char *stat
 	if (store_statement(store, &commands[0], statement, err) < 0 ||
 	    store_statement(store, &commands[1], "notify", err) < 0)
 		return -1;
-	if (store->ops->run(store->driver, commands, 2, RUN_WRITE, store_deadline(store), err) < 0)
+	if (store_run(store, commands, 2, RUN_WRITE, store_deadline(store), err) < 0)
 		return -1;
 	return commands[0].affected > 0 ? 1 : 0;
 }

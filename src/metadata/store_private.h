@@ -12,7 +12,8 @@ struct metadata {
 	struct driver *driver;
 	struct statements *statements;
 	struct uuid node;        /* this process among those that share the database */
-	int64_t call_timeout_ms; /* connecting and a statement: what any call may take */
+	int64_t call_timeout_ms; /* what any call may take, waiting for a connection included */
+	struct opening *opening; /* NULL: it was open from the start */
 };
 
 /* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */
@@ -65,9 +66,21 @@ int64_t store_deadline(const struct metadata *store);
 /* The statement of that name for a command; -1 where there is none. */
 int store_statement(const struct metadata *store, struct command *command, const char *name,
 		    struct err *err);
+/* The driver's slot of that name, once the store is open. */
+int store_run(struct metadata *store, struct command *commands, size_t n, enum run_mode mode,
+	      int64_t deadline_ns, struct err *err);
 /* Runs one named statement that reads. */
 int store_read(struct metadata *store, const char *statement, const struct value *params, size_t n,
 	       row_fn row, void *context, int64_t deadline_ns, struct err *err);
+
+/* --- src/metadata/opening.c --- */
+
+/* Migrates or checks the schema; if the store is lazy and the server away, leaves that to a thread. */
+int opening_begin(struct metadata *store, const struct metadata_config *config, struct err *err);
+/* Ends the thread, if there is one. */
+void opening_end(struct metadata *store);
+/* 0 calls may be made, -1 not yet, with the reason. */
+int opening_passed(const struct metadata *store, struct err *err);
 
 /* --- src/metadata/migrate.c --- */
 

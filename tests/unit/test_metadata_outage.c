@@ -400,6 +400,211 @@ static void a_host_that_is_away_is_passed_over_for_the_next(void **state)
 	metadata_close(&store);
 }
 
+/* The defaults of the program: what counts is the silence, not how long a statement may take. */
+static void a_server_that_hangs_is_found_out_long_before_the_statement_timeout(void **state)
+{
+	struct outage *o = outage(state);
+	struct metadata_config config = hurried(o->direct, 4);
+	struct caller callers[CALLS];
+	struct metadata *store = NULL;
+	struct err err = {0};
+
+	config.connect_timeout_ms = 1000;
+	config.statement_timeout_ms = 60000;
+	assert_ok(metadata_open(&config, &store, &err), &err);
+	postgres_cluster_pause(cluster);
+	call_all(store, callers);
+	for (int i = 0; i < CALLS; i++)
+		assert_unavailable(&callers[i], 4000);
+	assert_all_fail_at_once(store);
+	postgres_cluster_resume(cluster);
+	await_recovery(store);
+	metadata_close(&store);
+}
+
+static void a_slow_statement_is_waited_for_while_the_server_is_there(void **state)
+{
+	struct outage *o = outage(state);
+	struct metadata_config config = hurried(o->direct, 2);
+	PGconn *locker = PQconnectdb(o->direct);
+	struct caller caller = {.which = CALL_FIND};
+	struct err err = {0};
+
+	config.statement_timeout_ms = 20000;
+	config.connect_timeout_ms = 5000;
+	assert_ok(metadata_open(&config, &caller.store, &err), &err);
+	PQclear(PQexec(locker, "BEGIN"));
+	PQclear(PQexec(locker, "LOCK TABLE depot_internal.file IN ACCESS EXCLUSIVE MODE"));
+	assert_int_equal(pthread_create(&caller.thread, NULL, run_caller, &caller), 0);
+	/* Long after its patience has come to an end, several times over. */
+	PQclear(PQexec(locker, "SELECT pg_sleep(3.5)"));
+	PQclear(PQexec(locker, "ROLLBACK"));
+	pthread_join(caller.thread, NULL);
+	assert_ok(caller.rc, &caller.err);
+	assert_in_range(caller.took_ms, 3000, 20000);
+	PQfinish(locker);
+	metadata_close(&caller.store);
+}
+
+/* --- a store that is opened before its server is there --- */
+
+struct told {
+	pthread_mutex_t lock;
+	pthread_cond_t heard;
+	unsigned reasons;
+	bool open;
+	char last[ERR_MESSAGE_MAX];
+};
+
+#define TOLD                                                                                       \
+	{                                                                                          \
+		.lock = PTHREAD_MUTEX_INITIALIZER, .heard = PTHREAD_COND_INITIALIZER               \
+	}
+
+static void tell(void *context, const struct err *why)
+{
+	struct told *told = context;
+
+	pthread_mutex_lock(&told->lock);
+	if (why) {
+		told->reasons++;
+		snprintf(told->last, sizeof(told->last), "%s", why->message);
+	} else {
+		told->open = true;
+	}
+	pthread_cond_broadcast(&told->heard);
+	pthread_mutex_unlock(&told->lock);
+}
+
+/* Until the store is open, or its last reason has this in it. */
+static void await_told(struct told *told, const char *part)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += RECOVERY_MS / 1000;
+	pthread_mutex_lock(&told->lock);
+	while (part ? !strstr(told->last, part) : !told->open)
+		assert_int_equal(pthread_cond_timedwait(&told->heard, &told->lock, &end), 0);
+	pthread_mutex_unlock(&told->lock);
+}
+
+static struct metadata *open_lazily(const char *url, bool migrate, struct told *told)
+{
+	struct metadata_config config = hurried(url, 2);
+	struct metadata *store = NULL;
+	struct err err = {0};
+
+	config.lazy = true;
+	config.migrate = migrate;
+	config.opening = tell;
+	config.opening_context = told;
+	assert_ok(metadata_open(&config, &store, &err), &err);
+	return store;
+}
+
+static void a_lazy_store_opens_without_its_server_and_migrates_when_it_comes(void **state)
+{
+	static char url[FIXTURE_URL_MAX];
+	struct outage *o = outage(state);
+	struct told told = TOLD;
+	struct metadata *store;
+	struct err err = {0};
+
+	(void)o;
+	snprintf(url, sizeof(url), "%s", postgres_cluster_database(cluster, "lazy"));
+	postgres_cluster_stop(cluster, false);
+	store = open_lazily(url, true, &told);
+	assert_int_equal(told.reasons, 1);
+	assert_false(metadata_is_open(store, &err));
+	assert_all_fail_at_once(store);
+	assert_int_equal(metadata_ping(store, &err), -1);
+	assert_true(postgres_cluster_start(cluster));
+	await_told(&told, NULL);
+	assert_true(metadata_is_open(store, &err));
+	for (int i = 0; i < CALLS; i++)
+		assert_ok(call(store, (enum call)i, &err), &err);
+	metadata_close(&store);
+}
+
+static void a_lazy_store_waits_for_somebody_else_to_migrate(void **state)
+{
+	static char url[FIXTURE_URL_MAX];
+	struct outage *o = outage(state);
+	struct told told = TOLD;
+	struct metadata_config config;
+	struct metadata *store;
+	struct err err = {0};
+	int from, to;
+
+	(void)o;
+	snprintf(url, sizeof(url), "%s", postgres_cluster_database(cluster, "unmigrated"));
+	postgres_cluster_stop(cluster, false);
+	store = open_lazily(url, false, &told);
+	assert_true(postgres_cluster_start(cluster));
+	await_told(&told, "run depotd migrate");
+	assert_int_equal(call(store, CALL_FIND, &err), -1);
+	assert_int_equal(err.kind, ERR_UNAVAILABLE);
+	assert_non_null(strstr(err.message, "run depotd migrate"));
+	config = hurried(url, 1);
+	config.connect_timeout_ms = config.statement_timeout_ms = FIXTURE_TIMEOUT_MS;
+	assert_ok(metadata_migrate(&config, &from, &to, &err), &err);
+	await_told(&told, NULL);
+	assert_ok(call(store, CALL_FIND, &err), &err);
+	metadata_close(&store);
+}
+
+static void a_lazy_store_says_what_the_server_does_not_like(void **state)
+{
+	static const char *const users[][2] = {{"nobody_we_know", "lazy"},
+					       {"depotd", "no_such_database"}};
+	struct outage *o = outage(state);
+
+	for (size_t i = 0; i < COUNT(users); i++) {
+		struct told told = TOLD;
+		struct metadata *store;
+		char url[2 * FIXTURE_URL_MAX];
+
+		snprintf(url, sizeof(url), "host=%.*s user=%s dbname=%s",
+			 (int)strcspn(o->direct + strlen("host="), " "),
+			 o->direct + strlen("host="), users[i][0], users[i][1]);
+		store = open_lazily(url, true, &told);
+		await_told(&told, "does not exist");
+		assert_all_fail_at_once(store);
+		metadata_close(&store);
+	}
+}
+
+static void a_lazy_store_is_closed_at_once_while_it_waits(void **state)
+{
+	static const int modes[] = {PROXY_SWALLOW, PROXY_REFUSE};
+	struct outage *o = outage(state);
+
+	for (size_t i = 0; i < COUNT(modes); i++) {
+		struct told told = TOLD;
+		struct metadata *store;
+		int64_t begin_ms;
+
+		postgres_proxy_set(o->proxy, (enum proxy_mode)modes[i]);
+		store = open_lazily(o->url, true, &told);
+		begin_ms = clock_monotonic_ms();
+		metadata_close(&store);
+		assert_in_range(clock_monotonic_ms() - begin_ms, 0, AT_ONCE_MS);
+	}
+}
+
+static void a_malformed_url_is_an_error_of_a_lazy_start_too(void **state)
+{
+	struct metadata_config config = hurried("postgresql://x@[::1/x?nonsense", 1);
+	struct metadata *store = NULL;
+	struct err err = {0};
+
+	(void)state;
+	config.lazy = true;
+	assert_int_equal(metadata_open(&config, &store, &err), -1);
+	assert_int_equal(err.kind, ERR_INVALID);
+}
+
 /* --- connections that break --- */
 
 static void terminate_backends(void)
@@ -787,6 +992,13 @@ int main(void)
 		cmocka_unit_test(a_server_that_is_not_there_is_an_error_of_the_start),
 		cmocka_unit_test(a_malformed_url_is_an_error_of_the_start),
 		T(a_host_that_is_away_is_passed_over_for_the_next),
+		T(a_server_that_hangs_is_found_out_long_before_the_statement_timeout),
+		T(a_slow_statement_is_waited_for_while_the_server_is_there),
+		T(a_lazy_store_opens_without_its_server_and_migrates_when_it_comes),
+		T(a_lazy_store_waits_for_somebody_else_to_migrate),
+		T(a_lazy_store_says_what_the_server_does_not_like),
+		T(a_lazy_store_is_closed_at_once_while_it_waits),
+		cmocka_unit_test(a_malformed_url_is_an_error_of_a_lazy_start_too),
 		T(a_backend_that_was_ended_between_calls_is_not_noticed),
 		T(a_change_that_broke_before_its_commit_is_made_again),
 		T(a_change_whose_commit_was_not_answered_is_neither_success_nor_failure),

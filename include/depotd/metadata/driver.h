@@ -67,6 +67,7 @@ struct driver_config {
 	const char *url; /* without its sqlite: */
 	unsigned connections;
 	int64_t connect_timeout_ms, statement_timeout_ms;
+	bool lazy;                           /* a server that is away is no error of open() */
 	const struct statements *statements; /* outlives the driver */
 	struct uuid node;        /* this process: notifications that carry it are its own */
 	struct metrics *metrics; /* or NULL */
@@ -91,8 +92,10 @@ struct driver_ops {
 	const char *kind;    /* for people: "postgresql" */
 	const char *dialect; /* folder below sql/ */
 	bool json_verbatim;  /* JSON comes back to the byte as it went in */
-	/* Connects once, so that a wrong address is found at the start. */
+	/* Connects once, so that a wrong address is found at the start; if lazy, only reads the URL. */
 	int (*open)(const struct driver_config *config, struct driver **out, struct err *err);
+	/* Calls under way end soon and badly, from any thread; only close() may follow. NULL slot: they end by themselves. */
+	void (*interrupt)(struct driver *driver);
 	void (*close)(struct driver *driver); /* no call may be under way */
 	/*
 	 * Runs the commands in order as one transaction: 0 all committed, -1 none (or ERR_UNKNOWN_OUTCOME). It returns at

@@ -26,14 +26,25 @@ struct metadata_config {
 	int64_t connect_timeout_ms;
 	int64_t statement_timeout_ms; /* deadline of every call, enforced on our side too */
 	bool migrate; /* bring the schema up to date when opening; else refuse one that is too old */
+	/*
+	 * PostgreSQL: a server that is away is no error of metadata_open(). Until it came and its schema was brought up to date
+	 * (or checked), by a thread of the store's, every call is ERR_UNAVAILABLE with the reason.
+	 */
+	bool lazy;
+	/*
+	 * If lazy: told the reason why the store cannot be used yet whenever it is another one (first of all by metadata_open()
+	 * itself), and NULL once it can. On the store's thread. May be NULL.
+	 */
+	void (*opening)(void *context, const struct err *why);
+	void *opening_context;
 	struct metrics *metrics; /* or NULL */
 };
 
 struct metadata;
 
 /*
- * Opens and, if asked, migrates (under a lock; several nodes may start at once). A database that is away is an error
- * here: whether to start without it is app's decision.
+ * Opens and, if asked, migrates (under a lock; several nodes may start at once). Errors, lazy or not: a malformed URL, a schema
+ * that this program cannot work with.
  */
 int metadata_open(const struct metadata_config *config, struct metadata **out, struct err *err);
 void metadata_close(struct metadata **store);
@@ -121,6 +132,8 @@ int metadata_present(struct metadata *store, const struct uuid *ids, size_t n, b
 int metadata_expired(struct metadata *store, int64_t now_ms, size_t limit, struct file_list *out,
 		     struct err *err);
 
+/* Whether calls can succeed at all, without asking the server: false, with the reason, while a lazy store is being opened. */
+bool metadata_is_open(struct metadata *store, struct err *why);
 /* Answers within the connect timeout whether the database does. 0 or -1. */
 int metadata_ping(struct metadata *store, struct err *err);
 
