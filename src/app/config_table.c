@@ -203,6 +203,16 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 				  .help = "How long bytes without a row are left alone before the "
 					  "sweep removes them. The sweep runs at the start, "
 					  "then every grace (hourly at the least)."},
+	[CONFIG_STORAGE_FAILURE_HOLD] =
+		{.section = "storage",
+		 .name = "failure_hold",
+		 .type = CONFIG_DURATION,
+		 .initial = "30s",
+		 .max = DAY,
+		 .argument = "TIME",
+		 .help = "After the disk failed to write or sync, uploads are refused and "
+			 "readiness "
+			 "is down for this long, and until a file written anew can be synced."},
 	[CONFIG_DATABASE_URL] =
 		{.section = "database",
 		 .name = "url",

@@ -138,6 +138,7 @@ static int make_core(struct daemon *d, struct err *err)
 	struct core_config core = {
 		.max_upload = config_number(config, CONFIG_LIMITS_MAX_UPLOAD),
 		.grace_ms = config_number(config, CONFIG_STORAGE_GRACE),
+		.failure_hold_ms = config_number(config, CONFIG_STORAGE_FAILURE_HOLD),
 		.cache_records = (size_t)config_number(config, CONFIG_CACHE_RECORDS),
 		.cache_bytes = (size_t)config_number(config, CONFIG_CACHE_MEMORY),
 		.cache_body_max = (size_t)config_number(config, CONFIG_CACHE_BODY_MAX),

@@ -71,6 +71,8 @@ static enum err_kind kind_of_errno(int number, enum err_kind otherwise)
 	case ENOSPC:
 	case EDQUOT:
 		return ERR_DISK_FULL;
+	case EFBIG:
+		return ERR_TOO_LARGE;
 	case ENOMEM:
 		return ERR_NO_MEMORY;
 	case EMFILE:

@@ -15,7 +15,7 @@
 
 #define SECOND_NS INT64_C(1000000000)
 
-enum { HOLD_SECONDS = 30, STALL_SECONDS = 5, PROBE_EVERY = 5 };
+enum { STALL_SECONDS = 5, PROBE_EVERY = 5 };
 
 struct probe {
 	struct core *core;
@@ -183,7 +183,10 @@ void health_note_io_failure(struct core *core, const struct err *err)
 	pthread_mutex_lock(&data->lock);
 	data->ok = false;
 	data->err = *err;
-	data->held_until = clock_monotonic_ns() + HOLD_SECONDS * SECOND_NS;
+	/* Mounted read-only is not a disk that loses writes: the probe knows when it is over. */
+	if (err->sys_errno != EROFS)
+		data->held_until =
+			clock_monotonic_ns() + core->config.failure_hold_ms * (SECOND_NS / 1000);
 	pthread_mutex_unlock(&data->lock);
 }
 
