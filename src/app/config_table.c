@@ -167,6 +167,16 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 				    .help = "Bytes a second that a client has to keep up while it "
 					    "sends a body, over any server.idle_timeout; a "
 					    "slower one is disconnected. 0: no limit."},
+	[CONFIG_LIMITS_IDEMPOTENCY_TTL] =
+		{.section = "limits",
+		 .name = "idempotency_ttl",
+		 .type = CONFIG_DURATION,
+		 .initial = "24h",
+		 .min = 1000,
+		 .max = 365 * DAY,
+		 .argument = "TIME",
+		 .help = "How long an Idempotency-Key is remembered: a repeat of its request gets "
+			 "the first answer until a sweep finds it older than this."},
 	[CONFIG_STORAGE_DATA_DIR] = {.section = "storage",
 				     .name = "data_dir",
 				     .type = CONFIG_TEXT,

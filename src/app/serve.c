@@ -124,6 +124,9 @@ static void log_sweep(void *context, const struct sweep_summary *summary, const 
 			  "the sweep removed %" PRId64 " expired files, %" PRId64
 			  " files without a row, %" PRId64 " leftovers",
 			  summary->expired, summary->orphans, summary->temporaries);
+	if (summary->keys > 0)
+		log_event(LOG_LEVEL_DEBUG, NULL, "the sweep removed %" PRId64 " old request keys",
+			  summary->keys);
 	if (summary->described > 0)
 		log_event(LOG_LEVEL_INFO, NULL,
 			  "the sweep brought %" PRId64 " descriptions up to their rows",
@@ -139,6 +142,7 @@ static int make_core(struct daemon *d, struct err *err)
 		.max_upload = config_number(config, CONFIG_LIMITS_MAX_UPLOAD),
 		.grace_ms = config_number(config, CONFIG_STORAGE_GRACE),
 		.failure_hold_ms = config_number(config, CONFIG_STORAGE_FAILURE_HOLD),
+		.idempotency_ttl_ms = config_number(config, CONFIG_LIMITS_IDEMPOTENCY_TTL),
 		.cache_records = (size_t)config_number(config, CONFIG_CACHE_RECORDS),
 		.cache_bytes = (size_t)config_number(config, CONFIG_CACHE_MEMORY),
 		.cache_body_max = (size_t)config_number(config, CONFIG_CACHE_BODY_MAX),

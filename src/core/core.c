@@ -44,6 +44,17 @@ static void register_metrics(struct core *core, struct metrics *m)
 		metrics_counter(m, "depotd_swept_total", "What sweeps removed.", "kind=\"orphan\"");
 	core->swept_temporaries = metrics_counter(m, "depotd_swept_total", "What sweeps removed.",
 						  "kind=\"temporary\"");
+	core->swept_keys =
+		metrics_counter(m, "depotd_swept_total", "What sweeps removed.", "kind=\"key\"");
+	core->repeats_answered =
+		metrics_counter(m, "depotd_repeats_total",
+				"Requests whose Idempotency-Key was known.", "result=\"answered\"");
+	core->repeats_waited =
+		metrics_counter(m, "depotd_repeats_total",
+				"Requests whose Idempotency-Key was known.", "result=\"waited\"");
+	core->repeats_refused =
+		metrics_counter(m, "depotd_repeats_total",
+				"Requests whose Idempotency-Key was known.", "result=\"refused\"");
 	core->sweep_failures =
 		metrics_counter(m, "depotd_sweep_failures_total", "Sweeps that failed.", NULL);
 }
@@ -67,7 +78,8 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 		pthread_mutex_init(&core->describing[i], NULL);
 	register_metrics(core, config->metrics);
 	if (cache_new(config->cache_records, config->cache_bytes, &core->cache, err) < 0 ||
-	    health_start(core, err) < 0 || committer_start(core, err) < 0) {
+	    keys_new(&core->keys, err) < 0 || health_start(core, err) < 0 ||
+	    committer_start(core, err) < 0) {
 		core_free(&core);
 		return -1;
 	}
@@ -86,6 +98,7 @@ void core_free(struct core **corep)
 	committer_stop(core);
 	metadata_on_change(core->metadata, NULL, NULL);
 	health_stop(core);
+	keys_free(&core->keys);
 	cache_free(&core->cache);
 	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
 		pthread_mutex_destroy(&core->describing[i]);

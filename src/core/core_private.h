@@ -19,6 +19,7 @@
 enum { DESCRIBE_STRIPES = 64 };
 
 struct health;
+struct keys;
 struct sweeper;
 
 struct core {
@@ -28,6 +29,7 @@ struct core {
 	struct cache *cache;
 	struct batcher *publisher, *registrar; /* the two halves of the group committer */
 	struct health *health;
+	struct keys *keys;                 /* requests with an Idempotency-Key */
 	struct sweeper *sweeper;           /* NULL until core_start_sweeper() */
 	int64_t started_ms;                /* wall clock */
 	atomic_bool stopping;              /* long walks look at it */
@@ -46,7 +48,9 @@ struct core {
 	struct metric *uploads_running, *upload_bytes, *uploads_done, *uploads_failed;
 	struct metric *commit_batches, *commit_requests;
 	struct metric *cache_hits, *cache_misses;
-	struct metric *swept_expired, *swept_orphans, *swept_temporaries, *sweep_failures;
+	struct metric *swept_expired, *swept_orphans, *swept_temporaries, *swept_keys,
+		*sweep_failures;
+	struct metric *repeats_answered, *repeats_waited, *repeats_refused;
 };
 
 int committer_start(struct core *core, struct err *err);
@@ -55,12 +59,17 @@ void committer_stop(struct core *core);
 /* Takes out of ids[0..n) those of uploads that are being committed; returns how many are left. */
 size_t committer_spare(struct core *core, struct uuid *ids, size_t n);
 
+int keys_new(struct keys **out, struct err *err);
+void keys_free(struct keys **keys); /* no request is under way */
+
 int health_start(struct core *core, struct err *err);
 void health_stop(struct core *core);
 /* A sync or another I/O failed: the data directory is not ready for a while, whatever the probe finds. */
 void health_note_io_failure(struct core *core, const struct err *err);
 
 void sweeper_stop(struct core *core);
+/* Removes the keys of requests that were answered longer ago than their time to live. */
+int sweep_keys(struct core *core, struct sweep_summary *summary, struct err *err);
 /* Describes files anew whose rows are newer. 0; -1 when some, or the database, failed: the next sweep tries again. */
 int sweep_descriptions(struct core *core, struct sweep_summary *summary, struct err *err);
 

@@ -179,7 +179,8 @@ out:
 
 static int sweep_removals(struct core *core, struct sweep_summary *summary, struct err *err)
 {
-	if (sweep_expired(core, summary, err) < 0 || sweep_orphans(core, summary, err) < 0)
+	if (sweep_expired(core, summary, err) < 0 || sweep_keys(core, summary, err) < 0 ||
+	    sweep_orphans(core, summary, err) < 0)
 		return -1;
 	if (atomic_load(&core->stopping))
 		return 0;
@@ -202,6 +203,7 @@ int maintenance_sweep(struct core *core, struct sweep_summary *summary, struct e
 	metric_add(core->swept_expired, summary->expired);
 	metric_add(core->swept_orphans, summary->orphans);
 	metric_add(core->swept_temporaries, summary->temporaries);
+	metric_add(core->swept_keys, summary->keys);
 	if (rc < 0)
 		metric_add(core->sweep_failures, 1);
 	return rc;

@@ -142,13 +142,17 @@ void exchange_hand_back(struct exchange *x)
 
 static void exchange_finish(struct exchange *x)
 {
+	int defer;
 	conn_set_phase(x->conn, CONN_WORK);
 	x->state = EXCHANGE_WORKING;
-	x->handler->finish(x);
-	int asked = DEFER_ASKED;
-	/* Parked: whoever completes hands back, and from here on x is theirs. */
-	if (atomic_compare_exchange_strong(&x->defer, &asked, DEFER_PARKED))
-		return;
+	do {
+		atomic_store(&x->defer, DEFER_NOT);
+		x->handler->finish(x);
+		defer = DEFER_ASKED;
+		/* Parked: whoever completes hands back, and from here on x is theirs. */
+		if (atomic_compare_exchange_strong(&x->defer, &defer, DEFER_PARKED))
+			return;
+	} while (defer == DEFER_AGAIN);
 	exchange_hand_back(x);
 }
 
@@ -162,6 +166,12 @@ void exchange_complete(struct exchange *x)
 {
 	if (atomic_exchange(&x->defer, DEFER_COMPLETED) == DEFER_PARKED)
 		exchange_hand_back(x);
+}
+
+void exchange_again(struct exchange *x)
+{
+	if (atomic_exchange(&x->defer, DEFER_AGAIN) == DEFER_PARKED)
+		exchange_wake(x); /* its body is complete: the visit goes straight to finish() */
 }
 
 static void exchange_visit(struct task *task)

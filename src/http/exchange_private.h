@@ -17,8 +17,8 @@ enum exchange_state {
 	EXCHANGE_ENDED,     /* conn has forgotten it; release() runs or has run */
 };
 
-/* The two sides of a deferred finish: whoever comes second hands the exchange back. */
-enum defer_state { DEFER_NOT, DEFER_ASKED, DEFER_PARKED, DEFER_COMPLETED };
+/* The two sides of a deferred finish: whoever comes second hands the exchange back, or has it finish again. */
+enum defer_state { DEFER_NOT, DEFER_ASKED, DEFER_PARKED, DEFER_COMPLETED, DEFER_AGAIN };
 
 enum reply_kind { REPLY_NONE, REPLY_EMPTY, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
 

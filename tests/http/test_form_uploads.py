@@ -501,7 +501,6 @@ class LimitedForms(DepotCase):
 
 
 class RepeatedForms(DepotCase):
-    @unittest.expectedFailure  # the key is not looked at yet
     def test_a_repeat_with_the_same_idempotency_key_gets_the_first_answer(self):
         headers = [("Idempotency-Key", '"form-once"')]
         parts = [file("a", "a.txt"), file("b", "b.txt")]

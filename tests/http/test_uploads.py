@@ -622,7 +622,6 @@ class LargeUploads(DepotCase):
 class RepeatedRequests(DepotCase):
     """Idempotency-Key: a repeat of a request that was answered gets the first answer and stores nothing twice."""
 
-    @unittest.expectedFailure  # the key is not looked at yet
     def test_a_repeat_with_the_same_key_gets_the_first_answer(self):
         headers = [("Idempotency-Key", '"8e03978e-40d5-43dd-bc93-6894a57f9324"')]
         first = self.request("PUT", "/files/once.txt", headers, b"once")
@@ -636,7 +635,6 @@ class RepeatedRequests(DepotCase):
         ids = {self.put("twice.txt", b"x", headers=[("Idempotency-Key", '"key-%d"' % i)])["id"] for i in range(2)}
         self.assertEqual(len(ids), 2)
 
-    @unittest.expectedFailure  # the key is not looked at yet
     def test_a_repeat_after_a_restart_gets_the_first_answer(self):
         headers = [("Idempotency-Key", '"over-a-restart"')]
         first = self.request("PUT", "/files/once.txt", headers, b"once")

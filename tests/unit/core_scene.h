@@ -92,6 +92,7 @@ static inline int scene_setup(void **state)
 	scene->config = (struct core_config){.max_upload = -1,
 					     .grace_ms = 3600 * 1000,
 					     .failure_hold_ms = 30 * 1000,
+					     .idempotency_ttl_ms = 3600 * 1000,
 					     .cache_records = 1000,
 					     .cache_bytes = 16 << 20,
 					     .cache_body_max = 64 << 10};

@@ -22,10 +22,11 @@
 struct sweep_summary; /* core/maintenance.h */
 
 struct core_config {
-	int64_t max_upload;      /* bytes of one file; -1 no limit */
-	int64_t grace_ms;        /* storage.grace */
-	int64_t failure_hold_ms; /* storage.failure_hold */
-	size_t cache_records;    /* records kept in memory */
+	int64_t max_upload;         /* bytes of one file; -1 no limit */
+	int64_t grace_ms;           /* storage.grace */
+	int64_t failure_hold_ms;    /* storage.failure_hold */
+	int64_t idempotency_ttl_ms; /* limits.idempotency_ttl */
+	size_t cache_records;       /* records kept in memory */
 	size_t cache_bytes;      /* bodies of small files kept in memory, in bytes, all together */
 	size_t cache_body_max;   /* a body larger than this is never kept in memory */
 	struct metrics *metrics; /* or NULL */

@@ -50,7 +50,8 @@ int maintenance_reindex(struct metadata *metadata, struct blob_store *blobs,
 
 struct sweep_summary {
 	int64_t expired, orphans, temporaries; /* removed */
-	int64_t described;                     /* brought up to their rows */
+	int64_t keys;      /* of requests that were answered long ago; removed */
+	int64_t described; /* brought up to their rows */
 };
 /*
  * Removes expired files, bytes without a row that are older than grace, and what crashes left. After a start, or a description

@@ -102,5 +102,7 @@ void reply_error(struct exchange *x, const struct err *err);
 /* In finish(): no reply yet; somebody will call exchange_complete() later, from any thread, after replying. */
 void exchange_defer(struct exchange *x);
 void exchange_complete(struct exchange *x);
+/* The other way out of it: finish() is called once more, on a worker. Never blocks. */
+void exchange_again(struct exchange *x);
 
 #endif

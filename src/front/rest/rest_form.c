@@ -3,7 +3,8 @@
  * file of the request, wherever they stand.
  *
  * check() runs on the event thread; the multipart reader is fed on workers, so its events run there too; the committer answers.
- * Files are written as they come and sealed when the whole form has been read, since the labels may stand last.
+ * Files are written as they come and sealed when the whole form has been read, since the labels may stand last. finish() may come
+ * more than once (rest_idempotency_private.h).
  */
 
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "depotd/core/upload.h"
 #include "depotd/http/multipart.h"
 #include "depotd/model/digest_field.h"
+#include "rest_idempotency_private.h"
 #include "rest_private.h"
 
 enum part_kind {
@@ -42,6 +44,8 @@ struct form {
 	struct upload **uploads;
 	struct file_record **records;
 	size_t n, cap;
+	bool identified; /* the form's end has been seen to */
+	struct rest_key key;
 	struct upload_commit commit;
 };
 
@@ -58,6 +62,7 @@ static void form_release(struct exchange *x)
 {
 	struct form *form = exchange_state(x);
 
+	rest_key_leave(&form->key);
 	multipart_free(&form->reader);
 	digest_free(&form->content_digest);
 	form_drop(form);
@@ -246,7 +251,7 @@ static enum http_verdict form_check(struct exchange *x)
 		reply_error(x, &err);
 		return HTTP_ANSWERED;
 	}
-	return HTTP_GO_ON;
+	return rest_key_enter(x, &form->key) ? HTTP_GO_ON : HTTP_ANSWERED;
 }
 
 static int form_body(struct exchange *x, const void *data, size_t n, struct err *err)
@@ -256,6 +261,7 @@ static int form_body(struct exchange *x, const void *data, size_t n, struct err 
 	if ((!form->content_digest || digest_update(form->content_digest, data, n, err) == 0) &&
 	    multipart_feed(form->reader, data, n, err) == 0)
 		return 0;
+	rest_key_leave(&form->key);
 	form_drop(form);
 	return -1;
 }
@@ -274,33 +280,72 @@ static int check_body_digest(struct form *form, struct err *err)
 	return 0;
 }
 
+static void reply_stored(struct exchange *x, struct file_record *const *records, size_t n)
+{
+	if (exchange_wants_html(x)) {
+		reply_status(x, 303);
+		reply_header(x, "Location", "/");
+		reply_empty(x);
+	} else {
+		rest_reply_created(x, records, n, true);
+	}
+}
+
+/* The exchange was deferred. */
+static void refuse(struct form *form, const struct err *err)
+{
+	rest_key_leave(&form->key);
+	form_drop(form);
+	reply_error(form->x, err);
+	exchange_complete(form->x);
+}
+
 /* The committer's thread: render and hand the exchange back, nothing more. */
 static void form_committed(struct upload_commit *commit)
 {
 	struct form *form = (struct form *)((char *)commit - offsetof(struct form, commit));
 	struct exchange *x = form->x;
 
+	if (!rest_key_committed(&form->key, commit))
+		return;
 	form_drop(form);
-	if (commit->result < 0) {
+	if (commit->result < 0)
 		reply_error(x, &commit->err);
-	} else if (exchange_wants_html(x)) {
-		reply_status(x, 303);
-		reply_header(x, "Location", "/");
-		reply_empty(x);
-	} else {
-		rest_reply_created(x, form->records, form->n, true);
-	}
+	else
+		reply_stored(x, form->records, form->n);
 	exchange_complete(x);
 }
 
-static int form_seal(struct form *form, struct err *err)
+static void form_commit(struct form *form)
 {
+	struct err err;
+
+	for (size_t i = 0; i < form->n; i++) {
+		if (upload_seal(form->uploads[i], &form->labels, &err) < 0) {
+			refuse(form, &err);
+			return;
+		}
+	}
+	form->commit = (struct upload_commit){.uploads = form->uploads,
+					      .n = form->n,
+					      .idempotency = rest_key_of(&form->key),
+					      .done = form_committed,
+					      .records = form->records};
+	upload_commit(rest_front(form->x)->core, &form->commit);
+}
+
+/* What is done once, whatever comes of the key. */
+static int identify(struct form *form, struct err *err)
+{
+	if (form->identified)
+		return 0;
+	form->identified = true;
 	if (multipart_finish(form->reader, err) < 0 || check_body_digest(form, err) < 0)
 		return -1;
 	if (form->n == 0)
 		return err_set(err, ERR_INVALID, "the form has no file");
 	for (size_t i = 0; i < form->n; i++)
-		if (upload_seal(form->uploads[i], &form->labels, err) < 0)
+		if (upload_identify(form->uploads[i], &form->labels, err) < 0)
 			return -1;
 	return 0;
 }
@@ -308,19 +353,31 @@ static int form_seal(struct form *form, struct err *err)
 static void form_finish(struct exchange *x)
 {
 	struct form *form = exchange_state(x);
+	struct key_answer first;
 	struct err err;
 
-	if (form_seal(form, &err) < 0) {
-		form_drop(form);
-		reply_error(x, &err);
+	exchange_defer(x);
+	if (identify(form, &err) < 0) {
+		refuse(form, &err);
 		return;
 	}
-	form->commit = (struct upload_commit){.uploads = form->uploads,
-					      .n = form->n,
-					      .done = form_committed,
-					      .records = form->records};
-	exchange_defer(x);
-	upload_commit(rest_front(x)->core, &form->commit);
+	switch (rest_key_settle(&form->key, "POST", "/files", &form->labels, form->uploads, form->n,
+				&first, &err)) {
+	case KEYED_YOURS:
+		form_commit(form);
+		return;
+	case KEYED_ANSWERED:
+		form_drop(form);
+		reply_stored(x, first.files, first.n);
+		key_answer_release(&first);
+		exchange_complete(x);
+		return;
+	case KEYED_REFUSED:
+		refuse(form, &err);
+		return;
+	case KEYED_LATER:
+		return;
+	}
 }
 
 const struct http_handler rest_form = {.check = form_check,

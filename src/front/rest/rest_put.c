@@ -1,12 +1,14 @@
 /*
  * PUT /files/NAME: the body is the file; tags, expires_in, visibility and attr.KEY stand in the query.
- * check() on the event thread reads headers and query; body() and finish() run on workers; the committer answers.
+ * check() on the event thread reads headers and query; body() and finish() run on workers; the committer answers. finish() may
+ * come more than once (rest_idempotency_private.h).
  */
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "depotd/core/upload.h"
+#include "rest_idempotency_private.h"
 #include "rest_private.h"
 
 struct put {
@@ -16,6 +18,8 @@ struct put {
 	unsigned char content_digest[SHA256_LEN], repr_digest[SHA256_LEN];
 	struct blob_reservation room; /* what the disk has kept for the body */
 	struct upload *upload;
+	bool identified; /* the body's end has been seen to */
+	struct rest_key key;
 	struct upload_commit commit;
 	struct file_record *record; /* the committer's answer */
 };
@@ -31,6 +35,7 @@ static void put_release(struct exchange *x)
 {
 	struct put *put = exchange_state(x);
 
+	rest_key_leave(&put->key);
 	put_drop(put);
 	file_record_unref(&put->record);
 	file_labels_release(&put->labels);
@@ -85,7 +90,7 @@ static enum http_verdict put_check(struct exchange *x)
 		return HTTP_ANSWERED;
 	put->has_content_digest = content == 1;
 	put->has_repr_digest = repr == 1;
-	return HTTP_GO_ON;
+	return rest_key_enter(x, &put->key) ? HTTP_GO_ON : HTTP_ANSWERED;
 }
 
 static int begin(struct exchange *x, struct put *put, struct err *err)
@@ -111,8 +116,18 @@ static int put_body(struct exchange *x, const void *data, size_t n, struct err *
 	if ((put->upload || begin(x, put, err) == 0) &&
 	    upload_write(put->upload, data, n, err) == 0)
 		return 0;
+	rest_key_leave(&put->key);
 	put_drop(put);
 	return -1;
+}
+
+/* The exchange was deferred. */
+static void refuse(struct put *put, const struct err *err)
+{
+	rest_key_leave(&put->key);
+	put_drop(put);
+	reply_error(put->x, err);
+	exchange_complete(put->x);
 }
 
 /* The committer's thread: render and hand the exchange back, nothing more. */
@@ -120,6 +135,8 @@ static void put_committed(struct upload_commit *commit)
 {
 	struct put *put = (struct put *)((char *)commit - offsetof(struct put, commit));
 
+	if (!rest_key_committed(&put->key, commit))
+		return;
 	put_drop(put);
 	if (commit->result == 0)
 		rest_reply_created(put->x, &put->record, 1, false);
@@ -128,21 +145,61 @@ static void put_committed(struct upload_commit *commit)
 	exchange_complete(put->x);
 }
 
+static void put_commit(struct put *put)
+{
+	struct err err;
+
+	if (upload_seal(put->upload, &put->labels, &err) < 0) {
+		refuse(put, &err);
+		return;
+	}
+	put->commit = (struct upload_commit){.uploads = &put->upload,
+					     .n = 1,
+					     .idempotency = rest_key_of(&put->key),
+					     .done = put_committed,
+					     .records = &put->record};
+	upload_commit(rest_front(put->x)->core, &put->commit);
+}
+
+/* What is done once, whatever comes of the key. */
+static int identify(struct put *put, struct err *err)
+{
+	if (put->identified)
+		return 0;
+	put->identified = true;
+	if (!put->upload && begin(put->x, put, err) < 0)
+		return -1;
+	return upload_identify(put->upload, &put->labels, err);
+}
+
 static void put_finish(struct exchange *x)
 {
 	struct put *put = exchange_state(x);
+	struct key_answer first;
 	struct err err;
 
-	if ((!put->upload && begin(x, put, &err) < 0) ||
-	    upload_seal(put->upload, &put->labels, &err) < 0) {
-		put_drop(put);
-		reply_error(x, &err);
+	exchange_defer(x);
+	if (identify(put, &err) < 0) {
+		refuse(put, &err);
 		return;
 	}
-	put->commit = (struct upload_commit){
-		.uploads = &put->upload, .n = 1, .done = put_committed, .records = &put->record};
-	exchange_defer(x);
-	upload_commit(rest_front(x)->core, &put->commit);
+	switch (rest_key_settle(&put->key, "PUT", "/files/NAME", &put->labels, &put->upload, 1,
+				&first, &err)) {
+	case KEYED_YOURS:
+		put_commit(put);
+		return;
+	case KEYED_ANSWERED:
+		put_drop(put);
+		rest_reply_created(x, first.files, first.n, false);
+		key_answer_release(&first);
+		exchange_complete(x);
+		return;
+	case KEYED_REFUSED:
+		refuse(put, &err);
+		return;
+	case KEYED_LATER:
+		return;
+	}
 }
 
 const struct http_handler rest_put = {.check = put_check,

@@ -130,7 +130,7 @@ class Transfer {
 			return;
 		}
 		const problem = new Problem(status, responseText);
-		this.key = freshKey(); // the old one would be answered with the same refusal
+		if (status === 422) this.key = freshKey(); // the first try got through after all, and the file has changed since
 		if (status === 503) this.pause(retryAfter(this.request.getResponseHeader("Retry-After")), problem);
 		else this.fail(problem);
 	}
