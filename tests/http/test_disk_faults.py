@@ -1,0 +1,398 @@
+"""The disk fails: full, out of inodes, over its quota, broken, read-only. Nothing is half-stored, and it recovers by itself.
+
+Full disks are real ones, on loop devices (root). Single calls fail by the library of tests/shim under the unchanged binary.
+"""
+import os
+import socket
+import threading
+import time
+import unittest
+
+import raw_http
+from depot_case import DepotCase, environment_of, pattern_bytes, wait_until
+from depotd_server import DepotdServer, seconds
+from fault_shim import FaultShim
+from form_data import content_type, encode_form, field, file
+from small_disk import FaultyDisk, SmallDisk
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+class DiskCase(DepotCase):
+    """Each test has a server of its own: on(disk) or under(shim)."""
+
+    usual = {"storage.reserve": "1M", "storage.failure_hold": "200ms"}
+
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    @classmethod
+    def tearDownClass(cls):
+        pass
+
+    def on(self, disk, **settings):
+        """A server whose data lie on the disk, until the test ends."""
+        disk = self.enter(disk)
+        self.enter(self.own_server({**self.usual, **settings}, data_dir=disk.data_dir, database=self.database or "sqlite"))
+        return disk
+
+    def enter(self, context):
+        value = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return value
+
+    def begin(self, size, name="long.bin", sent=b""):
+        """An upload of which the first bytes are sent: its connection."""
+        connection = self.connect()
+        connection.send(raw_http.encode_request("PUT", "/files/" + name, [("Content-Length", str(size))]) + sent)
+        return connection
+
+    def is_ready(self):
+        return self.get("/readyz").status == 200
+
+    def wait_until_ready(self):
+        wait_until(self.is_ready, "the server is ready again", 30)
+
+    def check_problem(self, response):
+        # A 503 of /readyz is an answer, not an error document of the API.
+        return {} if response.status == 503 and response.media_type == "application/json" else super().check_problem(response)
+
+    def assert_works(self):
+        """Uploads of both doors, a download, a removal."""
+        for stored in [self.put("works.txt", b"works")] + self.post_files([file("f", "a", b"form"), file("g", "b", bytes(MIB))]):
+            self.content(stored)
+            self.assertEqual(self.request("DELETE", stored["url"]).status, 204)
+
+
+class Reservation(DiskCase):
+    """What a request announces is kept for it from its first byte on."""
+
+    def setUp(self):
+        super().setUp()
+        self.disk = self.on(SmallDisk("ext4", 64))
+
+    def test_who_comes_late_is_told_before_the_body_and_who_was_admitted_finishes(self):
+        size = int(self.disk.free() * 0.6)
+        data = pattern_bytes(size)
+        first = self.begin(size, "first.bin", data[:100])
+        wait_until(lambda: self.open_in_data_directory() and self.disk.free() < size, "the first one has its room")
+        for method, target, headers in (("PUT", "/files/late.bin", []), ("POST", "/files", [("Content-Type", content_type())])):
+            late = self.connect()
+            late.send(raw_http.encode_request(method, target, headers + [("Content-Length", str(size)), ("Expect", "100-continue")]))
+            self.assertEqual(self.check(late.read_response(method)).status, 507)  # and no 100 before it
+        self.put("small.txt", b"there is room for this one")
+        first.send(data[100:])
+        answer = self.check(first.read_response("PUT"))
+        self.assertEqual(answer.status, 201)
+        self.content(answer.json())
+
+    def test_two_that_come_at_once_do_not_both_get_the_last_bytes(self):
+        """Eight at once, each a third of the room: at most three are admitted, and each of those finishes."""
+        size = self.disk.free() // 10 * 3
+        data, answers = pattern_bytes(size), []
+        gate = threading.Barrier(8)
+
+        def client(number):
+            with raw_http.Connection(self.address, deadline=seconds(60)) as connection:
+                gate.wait()
+                try:
+                    connection.send(raw_http.encode_request("PUT", "/files/c%d" % number, [("Content-Length", str(size))]))
+                    connection.send(data)
+                except OSError:
+                    pass  # refused: the answer is there
+                answers.append(connection.read_response("PUT").status)
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(set(answers), {201, 507})
+        self.assertIn(answers.count(201), (1, 2, 3))
+        self.assertEqual(len(self.all_files()), answers.count(201))
+        for stored in self.all_files():
+            self.content(stored)
+
+    def test_every_way_out_gives_the_room_back(self):
+        size = int(self.disk.free() * 0.6)
+        half = pattern_bytes(size // 2)
+
+        def leave():
+            self.begin(size, "left.bin", half).close()
+
+        def mismatch():
+            answer = self.request("PUT", "/files/wrong.bin", [("Repr-Digest", "sha-256=:%s:" % ("A" * 43 + "="))], bytes(size))
+            self.assertEqual(answer.status, 400)
+
+        def refused():
+            answer = self.request("PUT", "/files/wrong.bin?nonsense=1", [], bytes(size))
+            self.assertEqual(answer.status, 400)
+
+        def half_a_form():
+            whole = encode_form([file("f", "first.bin", half), file("g", "second.bin", half)])
+            connection = self.connect()
+            connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()),
+                                                                       ("Content-Length", str(len(whole)))]) + whole[:-5])
+            connection.close()
+
+        def stored():
+            self.assertEqual(self.request("DELETE", self.put("stored.bin", bytes(size))["url"]).status, 204)
+        for way in (leave, mismatch, refused, half_a_form, stored):
+            with self.subTest(way=way.__name__):
+                with self.stores_nothing():
+                    way()
+                wait_until(lambda: self.request("PUT", "/files/again.bin", [], bytes(size)).status == 201, "the room is back", 10)
+                (again,) = self.all_files()
+                self.assertEqual(self.request("DELETE", again["url"]).status, 204)
+
+    def test_a_form_draws_on_its_own_room_for_all_of_its_files(self):
+        size = self.disk.free() // 10
+        kept = self.begin(self.disk.free() // 2, "slow.bin", b"x")
+        stored = self.post_files([file("f", "f%d" % i, bytes(size)) for i in range(3)])
+        self.assertEqual([f["size"] for f in stored], [size] * 3)
+        kept.close()
+
+    def test_what_has_no_length_takes_only_what_was_promised_to_nobody(self):
+        size = int(self.disk.free() * 0.6)
+        data = pattern_bytes(size)
+        first = self.begin(size, "first.bin", data[:100])
+        wait_until(lambda: self.disk.free() < size, "the first one has its room")
+        chunked = self.connect()
+        chunked.send(raw_http.encode_request("PUT", "/files/chunked.bin", [("Transfer-Encoding", "chunked")]))
+        piece = b"%x\r\n" % MIB + bytes(MIB) + b"\r\n"
+        try:
+            for _ in range(64):
+                chunked.send(piece)
+        except OSError:
+            pass
+        self.assertEqual(self.check(chunked.read_response("PUT")).status, 507)
+        first.send(data[100:])
+        self.assertEqual(self.check(first.read_response("PUT")).status, 201)
+
+
+class AFullDisk(DiskCase):
+    def fill_by_uploads(self, size, most=4000):
+        stored = []
+        for i in range(most):
+            answer = self.request("PUT", "/files/f%d" % i, [], pattern_bytes(size, b"%d" % i))
+            if answer.status != 201:
+                self.assertEqual(answer.status, 507, repr(answer))
+                return stored
+            stored.append(answer.json())
+        self.fail("the disk is never full")
+
+    def hold_full(self, disk, stored):
+        """On a full disk: reads and removals go on, and there is room again at once."""
+        with self.stores_nothing():
+            for answer in (self.request("PUT", "/files/no.bin", [], bytes(MIB)),
+                           self.post([file("f", "a", bytes(300 * KIB)), file("g", "b", bytes(800 * KIB)), field("k", "v")])):
+                self.assertEqual(answer.status, 507, repr(answer))
+        self.assertTrue(self.is_ready())  # what can go on goes on
+        self.content(stored[0])
+        self.content(stored[-1])
+        self.assertEqual(len(self.all_files()), len(stored))
+        before = disk.free()
+        for f in stored[1:]:
+            self.assertEqual(self.request("DELETE", f["url"]).status, 204)
+            if disk.free() > before + MIB:
+                break
+        wait_until(lambda: self.request("PUT", "/files/again.bin", [], bytes(256 * KIB)).status == 201, "there is room again", 5)
+        self.content(stored[0])
+
+    def test_uploads_fill_ext4_down_to_the_reserve(self):
+        disk = self.on(SmallDisk("ext4", 48))
+        stored = self.fill_by_uploads(700 * KIB)
+        self.assertGreaterEqual(disk.free(), 512 * KIB)  # the file system's own blocks come out of the reserve
+        self.hold_full(disk, stored)
+
+    def test_uploads_fill_xfs_down_to_the_reserve(self):
+        disk = self.on(SmallDisk("xfs", 320))
+        disk.fill(leave=24 * MIB)
+        stored = self.fill_by_uploads(700 * KIB)
+        self.hold_full(disk, stored)
+
+    def test_uploads_fill_tmpfs_down_to_the_reserve(self):
+        disk = self.on(SmallDisk("tmpfs", 16))
+        self.hold_full(disk, self.fill_by_uploads(700 * KIB))
+
+    def test_small_files_fill_the_disk(self):
+        disk = self.on(SmallDisk("ext4", 24))
+        stored = self.fill_by_uploads(60 * KIB)
+        self.hold_full(disk, stored)
+
+    def test_another_program_takes_the_last_byte_and_gives_it_back(self):
+        disk = self.on(SmallDisk("ext4", 48))
+        kept = [self.put("k%d" % i, pattern_bytes(100 * KIB, b"%d" % i)) for i in range(3)]
+        size = 8 * MIB
+        under_way = self.begin(size, "long.bin", bytes(MIB))  # its blocks are its own already
+        wait_until(lambda: self.open_in_data_directory(), "the long one has begun")
+        disk.fill()
+        with self.stores_nothing_but_one():
+            for answer in (self.request("PUT", "/files/no.bin", [], b"x"), self.post([file("f", "a", b"x")])):
+                self.assertEqual(answer.status, 507, repr(answer))
+        self.assertTrue(self.is_ready())
+        for f in kept:
+            self.content(f)
+        self.assertEqual(self.request("DELETE", kept[0]["url"]).status, 204)
+        disk.empty()
+        wait_until(lambda: self.request("PUT", "/files/small.txt", [], b"x").status == 201, "there is room again", 5)
+        under_way.send(bytes(size - MIB))
+        self.assertIn(self.check(under_way.read_response("PUT")).status, (201, 507))
+        self.assert_works()
+
+    def stores_nothing_but_one(self):
+        """Like stores_nothing(), beside an upload that goes on."""
+        import contextlib
+
+        @contextlib.contextmanager
+        def held():
+            ids, stored = {f["id"] for f in self.all_files()}, self.server.stored_files()
+            yield
+            self.assertEqual({f["id"] for f in self.all_files()}, ids)
+            self.assertEqual(self.server.stored_files(), stored)
+        return held()
+
+    def test_the_embedded_database_lies_on_the_full_disk_too(self):
+        """Its write-ahead log needs room for a removal, and has it."""
+        disk = self.enter(SmallDisk("ext4", 48))
+        self.enter(self.own_server(self.usual, data_dir=disk.data_dir, database="sqlite:%s/metadata.db" % disk.path))
+        stored = [self.put("k%d" % i, pattern_bytes(2 * KIB, b"%d" % i)) for i in range(20)]
+        disk.fill()
+        self.assertEqual(self.request("PUT", "/files/no.bin", [], b"x").status, 507)
+        self.content(stored[0])
+        answers = [self.request("DELETE", f["url"]).status for f in stored[1:]]
+        self.assertEqual(set(answers), {204})
+        disk.empty()
+        wait_until(lambda: self.request("PUT", "/files/small.txt", [], b"x").status == 201, "there is room again", 5)
+        self.content(stored[0])
+
+    def test_no_inode_is_left(self):
+        disk = self.on(SmallDisk("ext4", 48, make=["-N", "128"]))
+        stored = self.fill_by_uploads(100, 200)
+        self.assertGreater(disk.free(), 20 * MIB)
+        with self.stores_nothing():
+            for answer in (self.request("PUT", "/files/no.bin", [], bytes(MIB)), self.post([file("f", "a", b"x"), file("g", "b", b"y")])):
+                self.assertEqual(answer.status, 507, repr(answer))
+        self.assertTrue(self.is_ready())
+        self.content(stored[0])
+        for f in stored[1:4]:
+            self.assertEqual(self.request("DELETE", f["url"]).status, 204)
+        self.put("again.txt", b"again")
+        self.content(stored[0])
+
+
+class CallSites(DiskCase):
+    """Each system call of an upload fails, from its Nth on, in each way that a disk knows."""
+
+    CALLS = ("openat", "openat2", "mkdirat", "write", "writev", "pwrite", "pwritev", "fallocate", "ftruncate", "fsetxattr", "fsync",
+             "fdatasync", "linkat", "sync_file_range", "statvfs")
+    # Without these an upload goes on: there is another way, or it was a hint.
+    OPTIONAL = ("fallocate", "fsetxattr", "sync_file_range", "mkdirat", "openat2", "ftruncate")
+    STATUS = {"ENOSPC": (507,), "EDQUOT": (507,), "EIO": (500, 503), "EROFS": (500, 503)}
+    SMALL, LARGE = pattern_bytes(3000), pattern_bytes(9 * MIB)
+
+    def setUp(self):
+        super().setUp()
+        self.shim = self.enter(FaultShim())
+        context = DepotdServer(environment={**environment_of(self.usual), **self.shim.environment}, database=self.database or "sqlite")
+        server = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        self.enter(self.talking_to(server))
+        self.kept = self.put("kept.bin", self.LARGE)
+
+    def put_small(self):
+        return self.request("PUT", "/files/small.bin", [], self.SMALL)
+
+    def put_large(self):
+        return self.request("PUT", "/files/large.bin", [], self.LARGE)
+
+    def form(self):
+        return self.post([file("f", "a.bin", self.SMALL), file("g", "b.bin", pattern_bytes(200 * KIB)), field("k", "v")])
+
+    def rule(self, call, **more):
+        return " ".join(["%s below=%s" % (call, self.server.data_dir)] + ["%s=%s" % pair for pair in more.items()])
+
+    def count(self, door):
+        """How often each call is made by an upload."""
+        self.shim.set(*[self.rule(call) for call in self.CALLS])
+        answer = door()
+        self.assertEqual(answer.status, 201, repr(answer))
+        counts = dict(zip(self.CALLS, self.shim.calls()))
+        self.shim.clear()
+        self.remove(answer)
+        return {call: n for call, n in counts.items() if n}
+
+    def remove(self, answer):
+        for f in answer.json().get("files", [answer.json()]):
+            self.content(f)
+            self.assertEqual(self.request("DELETE", f["url"]).status, 204)
+
+    def strike(self, door, call, nth, error):
+        before, ids = self.server.stored_files(), {f["id"] for f in self.all_files()}
+        self.shim.set(self.rule(call, nth=nth, error=error))
+        answer = door()
+        hit = self.shim.hits()[0]
+        read = self.get(self.kept["url"], {"Range": "bytes=-10"})
+        self.shim.clear()
+        if answer.status == 201:
+            self.assertTrue(not hit or call in self.OPTIONAL, "%s answered 201 though %s failed" % (door.__name__, call))
+            self.remove(answer)
+        else:
+            self.assertTrue(hit)
+            self.assertIn(answer.status, self.STATUS[error], repr(answer))
+        self.assertEqual(read.status, 206)
+        self.assertEqual({f["id"] for f in self.all_files()}, ids)
+        wait_until(lambda: self.server.stored_files() == before and not self.open_temporaries(), "nothing is left", 10)
+        return answer.status
+
+    def sweep(self, door, errors):
+        """The first call and the last of each kind."""
+        for call, n in self.count(door).items():
+            for error in errors:
+                for nth in sorted({1, n}):
+                    with self.subTest(call=call, nth=nth, error=error, door=door.__name__):
+                        self.strike(door, call, nth, error)
+                        self.wait_until_ready()
+        self.assert_works()
+
+    def test_a_full_disk_at_any_call_of_a_small_put(self):
+        self.sweep(self.put_small, ("ENOSPC", "EDQUOT"))
+
+    def test_a_full_disk_at_any_call_of_a_large_put(self):
+        self.sweep(self.put_large, ("ENOSPC", "EDQUOT"))
+
+    def test_a_full_disk_at_any_call_of_a_form(self):
+        self.sweep(self.form, ("ENOSPC", "EDQUOT"))
+
+    def test_a_broken_or_read_only_disk_at_any_call(self):
+        doors = (self.put_small, self.form, self.put_large)
+        counts = {door: self.count(door) for door in doors}
+        for turn, call in enumerate(sorted(set().union(*counts.values()))):
+            door = next(d for d in doors[turn % 3:] + doors if call in counts[d])
+            for error in ("EIO", "EROFS"):
+                nth = counts[door][call] if error == "EIO" else 1
+                with self.subTest(call=call, nth=nth, error=error, door=door.__name__):
+                    self.strike(door, call, nth, error)
+                    self.wait_until_ready()
+        self.assert_works()
+
+    def test_a_sync_that_failed_once_is_not_asked_again(self):
+        """The kernel reports an error once and forgets the pages; a second fsync would say that all is well."""
+        for door, call in ((self.put_large, "fsync"), (self.form, "fsync"), (self.put_large, "sync_file_range")):
+            with self.subTest(door=door.__name__, call=call):
+                # The health probe's file lies right in objects/, theirs below it.
+                self.shim.set("%s below=%s path=/objects/0 times=1 error=EIO" % (call, self.server.data_dir))
+                with self.stores_nothing():
+                    answer = door()
+                    self.assertEqual((answer.status, self.shim.hits()[0]), (500, 1), repr(answer))
+                    ready = self.get("/readyz")
+                    self.assertEqual(ready.status, 503)
+                    self.assertIn("data", ready.text)
+                    self.assertEqual(door().status, 503)  # no uploads now
+                self.content(self.kept)
+                self.wait_until_ready()
+                self.remove(door())
+
+
+if __name__ == "__main__":
+    unittest.main()
