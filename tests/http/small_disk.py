@@ -65,8 +65,14 @@ class SmallDisk:
         extra = ["-o", ",".join([*self.options, *options])] if self.options or options else []
         run("mount", "-t", self.kind, *extra, self.loop, self.path)
 
-    def remount(self, options):
-        run("mount", "-o", "remount," + options, self.path)
+    def repair(self):
+        """Unmounted, checked by fsck, mounted again. Nobody may use it."""
+        run("umount", self.path)
+        result = subprocess.run(["fsck." + self.kind, "-f", "-y", self.loop], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, timeout=60)
+        if result.returncode > 1:  # 1: errors were corrected
+            raise RuntimeError("fsck: " + result.stdout.decode("utf-8", "replace"))
+        self.mount()
 
     def __exit__(self, *_):
         end = time.monotonic() + 10

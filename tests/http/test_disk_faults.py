@@ -394,5 +394,77 @@ class CallSites(DiskCase):
                 self.remove(door())
 
 
+class ReadOnly(DiskCase):
+    def test_the_kernel_makes_the_disk_read_only(self):
+        """errors=remount-ro: uploads are refused, downloads go on; after fsck, mount and start all is well."""
+        disk = self.enter(SmallDisk("ext4", 48, options=["errors=remount-ro"]))
+        trigger = "/sys/fs/ext4/%s/trigger_fs_error" % os.path.basename(disk.loop)
+        if not os.access(trigger, os.W_OK):
+            self.skipTest("%s cannot be written" % trigger)
+        with self.own_server(self.usual, data_dir=disk.data_dir) as server:
+            small, large = self.put("small.txt", b"small"), self.put("large.bin", pattern_bytes(3 * MIB))
+            self.assertEqual(self.content(small), b"small")
+            with open(trigger, "w") as file:
+                file.write("read-only, please")
+            for answer in (self.request("PUT", "/files/no.bin", [], pattern_bytes(MIB)), self.request("PUT", "/files/no.txt", [], b"no"),
+                           self.post([file_part("a"), file_part("b")])):
+                self.assert_status(answer, 500, 503)
+            wait_until(lambda: not self.is_ready(), "readiness is down", 10)
+            self.assertEqual(self.get("/healthz").status, 200)
+            self.content(small)
+            self.content(large)
+            self.assertEqual(len(self.all_files()), 2)
+            self._drop_connection()
+            server.stop()
+            disk.repair()
+            server.start()
+            self.content(small)
+            self.content(large)
+            self.assertEqual(len(self.all_files()), 2)
+            self.assert_works()
+            self._drop_connection()
+            server.stop()  # before the disk goes
+
+    def test_a_disk_that_is_read_only_for_a_while(self):
+        shim = self.enter(FaultShim())
+        with DepotdServer(environment={**environment_of({**self.usual, "storage.failure_hold": "1h"}), **shim.environment},
+                          database=self.database or "sqlite") as server, self.talking_to(server):
+            kept = self.put("kept.bin", pattern_bytes(200 * KIB))
+            data = server.data_dir
+            shim.set("open,openat,openat2 below=%s opening=write error=EROFS" % data, "mkdirat,unlinkat,linkat,renameat,fsetxattr,"
+                     "fallocate,ftruncate,write,pwrite,writev,pwritev below=%s error=EROFS" % data)
+            self.assert_status(self.request("PUT", "/files/no.txt", [], b"no"), 500, 503)
+            self.assert_status(self.request("PUT", "/files/no.bin", [], bytes(MIB)), 500, 503)
+            wait_until(lambda: not self.is_ready(), "readiness is down", 10)
+            self.content(kept)
+            self.assertEqual(len(self.all_files()), 1)
+            shim.clear()
+            self.wait_until_ready()  # the hold is for disks that lose writes
+            self.assert_works()
+
+
+def file_part(name):
+    return file(name, name + ".bin", pattern_bytes(100 * KIB))
+
+
+class ABrokenDevice(DiskCase):
+    def test_writes_fail_and_later_work_again(self):
+        """An ext4 without a journal goes on after an error, as disks do that lose a path for a while."""
+        disk = self.on(FaultyDisk("ext4", 64, make=["-O", "^has_journal"]))
+        kept = self.put("kept.bin", pattern_bytes(2 * MIB))
+        before = self.server.stored_files()
+        disk.set_failing(True)
+        for answer in (self.request("PUT", "/files/lost.bin", [], pattern_bytes(3 * MIB)), self.post([file_part("a"), file_part("b")])):
+            self.assert_status(answer, 500, 503)
+        wait_until(lambda: not self.is_ready(), "readiness is down", 10)
+        self.content(kept)
+        disk.set_failing(False)
+        self.wait_until_ready()
+        self.assertEqual([f["id"] for f in self.all_files()], [kept["id"]])
+        self.assertEqual(self.server.stored_files(), before)
+        self.content(kept)
+        self.assert_works()
+
+
 if __name__ == "__main__":
     unittest.main()

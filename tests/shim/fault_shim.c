@@ -4,7 +4,7 @@
  * It stands before libc for the functions of the table at the end of this file (those that depotd, SQLite, libpq and libmicrohttpd
  * use on files, and the allocator) and lets each call pass, unless a rule says otherwise. Rules are lines of text:
  *
- *     FUNCTION[,FUNCTION…] [below=DIR] [path=TEXT] [kind=dir|file] [nth=N] [times=N] ACTION…
+ *     FUNCTION[,FUNCTION…] [below=DIR] [path=TEXT] [kind=dir|file] [opening=write] [nth=N] [times=N] ACTION…
  *
  *     write,pwrite below=/data nth=3 error=ENOSPC       the third such call and all after it fail
  *     fsync below=/data kind=dir times=1 error=EIO      the next one fails, then all is well again
@@ -13,6 +13,7 @@
  *     linkat nth=2 times=1 kill                         SIGKILL instead of the second call; `kill after`: right behind it
  *     fdatasync times=1 error=EIO after                 done, but said to have failed
  *     alloc nth=100 times=1 error=ENOMEM                the 100th allocation (malloc, calloc, realloc, …) is refused
+ *     openat,openat2 opening=write error=EROFS          opens for reading pass
  *     any below=/data                                   only counts
  *
  * FUNCTION is a name of the table, `alloc`, or `any` (all but alloc). open64 counts as open, pwrite64 as pwrite and so on; openat2
@@ -35,6 +36,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -119,7 +121,7 @@ struct rule {
 	int error;
 	size_t shorter; /* 0: not */
 	long delay_ms;
-	bool kill, after;
+	bool kill, after, writing;
 	_Atomic uint64_t *matched, *hit; /* in the control file, or in the two below */
 	_Atomic uint64_t own_matched, own_hit;
 };
@@ -147,6 +149,8 @@ static _Atomic uint64_t loaded;
 static int log_fd = -1;
 /* The shim's own calls, and those of libc in its service, are let through. */
 static _Thread_local bool inside __attribute__((tls_model("initial-exec")));
+/* Flags of the open() that is being judged. */
+static _Thread_local int opening __attribute__((tls_model("initial-exec")));
 
 static void die(const char *what, const char *text)
 {
@@ -202,6 +206,8 @@ static void parse_word(struct rule *rule, const char *word)
 		snprintf(rule->path, sizeof(rule->path), "%s", value);
 	else if (IS("kind") && (strcmp(value, "dir") == 0 || strcmp(value, "file") == 0))
 		rule->kind = value[0];
+	else if (IS("opening") && strcmp(value, "write") == 0)
+		rule->writing = true;
 	else if (IS("nth"))
 		rule->nth = parse_number(value);
 	else if (IS("times"))
@@ -327,6 +333,8 @@ static bool matches(const struct rule *rule, enum call call, int fd, const char 
 				(path[rule->below_len] && path[rule->below_len] != '/')))
 		return false;
 	if (rule->path[0] && !strstr(path, rule->path))
+		return false;
+	if (rule->writing && (call > CALL_OPENAT2 || !(opening & (O_WRONLY | O_RDWR | O_CREAT))))
 		return false;
 	return !rule->kind || (rule->kind == 'd') == is_directory(fd);
 }
@@ -464,8 +472,10 @@ static void *next(_Atomic(void *) *cache, const char *name)
 
 #define SHORTER(n) (v_.shorter && (n) > v_.shorter ? v_.shorter : (n))
 
+/* Also keeps the flags for the rules. */
 static mode_t mode_of(int flags, va_list more)
 {
+	opening = flags;
 	return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
 }
 
@@ -506,6 +516,9 @@ long syscall(long number, ...)
 		a[i] = va_arg(more, long);
 	va_end(more);
 	if (number == SYS_openat2) {
+		struct open_how how;
+		memcpy(&how, (const void *)a[2], sizeof(how));
+		opening = (int)how.flags;
 		PASS(long, "syscall", long (*)(long, ...), CALL_OPENAT2, (int)a[0],
 		     (const char *)a[1], (number, a[0], a[1], a[2], a[3], a[4], a[5]));
 	}
