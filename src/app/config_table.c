@@ -223,6 +223,25 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .help = "After the disk failed to write or sync, uploads are refused and "
 			 "readiness "
 			 "is down for this long, and until a file written anew can be synced."},
+	[CONFIG_STORAGE_JOURNAL_SIZE] =
+		{.section = "storage",
+		 .name = "journal_size",
+		 .type = CONFIG_SIZE,
+		 .initial = "128M",
+		 .min = 3 * MIB,
+		 .max = 256 * MIB,
+		 .argument = "SIZE",
+		 .help = "What the intake journal may take in data_dir. A checkpoint runs when a "
+			 "quarter of it is used, or after 5 s."},
+	[CONFIG_STORAGE_JOURNAL_FILE_MAX] =
+		{.section = "storage",
+		 .name = "journal_file_max",
+		 .type = CONFIG_SIZE,
+		 .initial = "64K",
+		 .max = 512 * 1024,
+		 .argument = "SIZE",
+		 .help = "Files up to this size are made durable together, through the journal; "
+			 "larger ones have a sync of their own. 0: all of them."},
 	[CONFIG_DATABASE_URL] =
 		{.section = "database",
 		 .name = "url",

@@ -7,6 +7,7 @@
  * Main thread; every other thread belongs to a floor below.
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -135,9 +136,25 @@ static void log_sweep(void *context, const struct sweep_summary *summary, const 
 		log_event(LOG_LEVEL_WARNING, NULL, "the sweep did not end: %s", err->message);
 }
 
+/* Before the first request. */
+static void log_recovery(void *context, const struct core_recovery *recovery)
+{
+	(void)context;
+	log_event(LOG_LEVEL_INFO, NULL,
+		  "the journal of the last run: %" PRId64 " records, %" PRId64
+		  " files made again, %" PRId64 " registered or waiting for the database",
+		  recovery->records, recovery->restored, recovery->unregistered);
+	if (recovery->damaged_places > 0)
+		log_event(LOG_LEVEL_ERROR, NULL,
+			  "the journal is damaged in %" PRId64 " places: %" PRId64
+			  " bytes of it could not be read, and what stood there is lost",
+			  recovery->damaged_places, recovery->damaged_bytes);
+}
+
 static int make_core(struct daemon *d, struct err *err)
 {
 	const struct config *config = d->config;
+	struct buf journal;
 	struct core_config core = {
 		.max_upload = config_number(config, CONFIG_LIMITS_MAX_UPLOAD),
 		.grace_ms = config_number(config, CONFIG_STORAGE_GRACE),
@@ -147,9 +164,19 @@ static int make_core(struct daemon *d, struct err *err)
 		.cache_bytes = (size_t)config_number(config, CONFIG_CACHE_MEMORY),
 		.cache_body_max = (size_t)config_number(config, CONFIG_CACHE_BODY_MAX),
 		.metrics = d->metrics,
+		.journal_size = config_number(config, CONFIG_STORAGE_JOURNAL_SIZE),
+		.journal_file_max = (size_t)config_number(config, CONFIG_STORAGE_JOURNAL_FILE_MAX),
+		.recovered = log_recovery,
 		.swept = log_sweep,
 	};
-	return core_new(&core, d->stores.metadata, d->stores.blobs, &d->core, err);
+	buf_init(&journal, PATH_MAX);
+	buf_printf(&journal, "%s/journal", config_text(config, CONFIG_STORAGE_DATA_DIR));
+	core.journal_directory = buf_text(&journal);
+	int rc = journal.failed
+			 ? err_set(err, ERR_INVALID, "storage.data_dir is too long")
+			 : core_new(&core, d->stores.metadata, d->stores.blobs, &d->core, err);
+	buf_release(&journal);
+	return rc;
 }
 
 static int make_server(struct daemon *d, struct err *err)

@@ -1,10 +1,12 @@
 /*
- * The group committer: uploads that end together get their names together and their rows in one transaction.
+ * The group committer: uploads that end together become durable together, and get their rows in one transaction.
  *
- * Two steps, one behind the other, each with threads of its own: while the registrar waits for the database, publishers name the
- * next ones; each takes whatever has gathered before it. One registrar: two were no faster. I1: every byte is durable when it comes here (upload_seal), its name is durable before its row
- * is sent. I2: a crash between leaves names without rows, which the sweep removes after the grace. A request's files all come to
- * be, or none. Thread: upload_commit() on any, publish_batch() and register_batch() on the two.
+ * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are durable
+ * and have no names; publishers give them theirs first. Then the committer's one thread has the rows written and answers. One thread:
+ * two were no faster. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
+ * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
+ * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() and
+ * commit_batch() on their own.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@
 
 #include "depotd/work/batcher.h"
 
-#include "upload_private.h"
+#include "intake_private.h"
 
 enum {
 	BATCH_MAX = 256, /* requests in one transaction */
@@ -31,17 +33,14 @@ static void commit_fail(struct upload_commit *commit, const struct err *err)
 	commit->err = *err;
 }
 
-static void remove_bytes(struct core *core, struct upload_commit *commit)
-{
-	struct err ignored; /* what cannot be removed now is an orphan: the sweep's */
-	for (size_t k = 0; k < commit->n; k++)
-		blob_remove(core->blobs, &commit->uploads[k]->id, &ignored);
-}
-
 /* --- who is being committed --- */
 
-static void enter(struct core *core, struct upload *upload)
+void committer_enter(struct upload *upload)
 {
+	struct core *core = upload->core;
+	if (upload->entered)
+		return;
+	upload->entered = true;
 	pthread_mutex_lock(&core->committing_lock);
 	upload->prev_committing = NULL;
 	upload->next_committing = core->committing;
@@ -51,8 +50,10 @@ static void enter(struct core *core, struct upload *upload)
 	pthread_mutex_unlock(&core->committing_lock);
 }
 
-static void leave(struct core *core, struct upload *upload)
+void committer_leave(struct upload *upload)
 {
+	struct core *core = upload->core;
+	upload->entered = false;
 	pthread_mutex_lock(&core->committing_lock);
 	if (upload->prev_committing)
 		upload->prev_committing->next_committing = upload->next_committing;
@@ -72,24 +73,75 @@ size_t committer_spare(struct core *core, struct uuid *ids, size_t n)
 			if (uuid_compare(&ids[i], &upload->id) == 0)
 				ids[i--] = ids[--n];
 	pthread_mutex_unlock(&core->committing_lock);
+	for (size_t i = 0; i < n; i++)
+		if (pending_has(core, &ids[i]))
+			ids[i--] = ids[--n];
 	return n;
+}
+
+bool committer_has(struct core *core, const struct uuid *id)
+{
+	struct uuid one = *id;
+	pthread_mutex_lock(&core->committing_lock);
+	const struct upload *upload = core->committing;
+	while (upload && uuid_compare(&upload->id, &one) != 0)
+		upload = upload->next_committing;
+	pthread_mutex_unlock(&core->committing_lock);
+	return upload != NULL;
+}
+
+/* A file whose row is to follow: as its record, and it says so. NULL out of memory. */
+static struct file_record *unregistered(const struct file_record *record)
+{
+	struct file_record copy = *record;
+	copy.unregistered = true;
+	return file_record_new(&copy);
+}
+
+static void finish_stored(struct core *core, struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++) {
+		struct upload *upload = commit->uploads[k];
+		upload_move(upload, UPLOAD_REGISTERED);
+		if (upload->small)
+			intake_mark(core, &upload->id, MARK_REGISTERED);
+		cache_put(core->cache, upload->record, NULL, upload->ticket);
+		commit->records[k] = file_record_ref(upload->record);
+	}
+}
+
+/* The records are there: see put_off(). */
+static void finish_pending(struct core *core, struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++) {
+		struct upload *upload = commit->uploads[k];
+		upload_move(upload, UPLOAD_PENDING);
+		cache_put(core->cache, commit->records[k], NULL, upload->ticket);
+	}
+}
+
+static void finish_failed(struct core *core, struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++) {
+		struct upload *upload = commit->uploads[k];
+		upload_move(upload, UPLOAD_FAILED);
+		if (upload->small)
+			intake_mark(core, &upload->id, MARK_DROPPED);
+		file_record_unref(&commit->records[k]);
+	}
 }
 
 /* Gives the request its answer; it may be gone when this returns. */
 static void finish(struct core *core, struct upload_commit *commit)
 {
-	for (size_t k = 0; k < commit->n; k++) {
-		struct upload *upload = commit->uploads[k];
-		if (commit->result == 0) {
-			upload_move(upload, UPLOAD_REGISTERED);
-			cache_put(core->cache, upload->record, NULL, upload->ticket);
-			commit->records[k] = file_record_ref(upload->record);
-		} else {
-			upload_move(upload, UPLOAD_FAILED);
-		}
-		leave(core, upload);
+	if (commit->result < 0)
+		finish_failed(core, commit);
+	else if (commit->records[0])
+		finish_pending(core, commit);
+	else
+		finish_stored(core, commit);
+	for (size_t k = 0; k < commit->n; k++)
 		upload_free(&commit->uploads[k]);
-	}
 	commit->done(commit);
 }
 
@@ -108,25 +160,29 @@ static void finish_all(struct core *core, struct batch_item **items, size_t n)
 	err_set(&err, ERR_NO_MEMORY, "committing %zu uploads", n);
 	for (size_t i = 0; i < n; i++) {
 		commit_fail((struct upload_commit *)items[i], &err);
-		remove_bytes(core, (struct upload_commit *)items[i]);
 		finish(core, (struct upload_commit *)items[i]);
 	}
 }
 
 /* --- names --- */
 
-/* What a publication came to: on to the registrar, or the answer. */
+/* What a publication came to: on to the committer, or the answer. `from` is where its uploads with writers begin. */
 static void published(struct core *core, struct upload_commit *commit,
 		      const struct blob_publication *publication)
 {
 	/* The writers were the publication's; where it failed they are the uploads' again. */
-	for (size_t k = 0; k < commit->n; k++)
-		commit->uploads[k]->writer = publication->writers[k];
+	size_t at = 0;
+	for (size_t k = 0; k < commit->n; k++) {
+		if (!commit->uploads[k]->writer)
+			continue;
+		commit->uploads[k]->writer = publication->writers[at++];
+		commit->uploads[k]->named =
+			commit->uploads[k]->named || !commit->uploads[k]->writer;
+	}
 	if (publication->result == 0) {
-		if (batcher_submit(core->registrar, &commit->item) == 0)
+		if (batcher_submit(core->committer, &commit->item) == 0)
 			return;
 		commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
-		remove_bytes(core, commit);
 	} else {
 		commit_fail(commit, &publication->err);
 		if (publication->err.kind == ERR_IO)
@@ -147,9 +203,11 @@ static void publish_batch(void *context, struct batch_item **items, size_t n)
 	struct blob_writer **at = writers;
 	for (size_t i = 0; i < n; i++) {
 		struct upload_commit *commit = (struct upload_commit *)items[i];
-		publications[i] = (struct blob_publication){.writers = at, .n = commit->n};
+		publications[i] = (struct blob_publication){.writers = at};
 		for (size_t k = 0; k < commit->n; k++)
-			*at++ = commit->uploads[k]->writer;
+			if (commit->uploads[k]->writer)
+				*at++ = commit->uploads[k]->writer;
+		publications[i].n = (size_t)(at - publications[i].writers);
 	}
 	blob_publish(core->blobs, publications, n);
 	for (size_t i = 0; i < n; i++)
@@ -159,64 +217,141 @@ out:
 	free(writers);
 }
 
+/* --- the journal --- */
+
+/* The long way for small files, each by itself: where the journal has no room. */
+static int restore_each(struct core *core, const struct upload_commit *commit, struct err *err)
+{
+	for (size_t k = 0; k < commit->n; k++) {
+		struct upload *upload = commit->uploads[k];
+		if (!upload->small)
+			continue;
+		if (blob_restore(core->blobs, &upload->id, upload->bytes, (size_t)upload->size,
+				 upload->description.data, upload->description.len, err) < 0)
+			return -1;
+		upload->small = false; /* the journal knows nothing of it */
+	}
+	return 0;
+}
+
+static bool has_small(const struct upload_commit *commit)
+{
+	bool small = false;
+	for (size_t k = 0; k < commit->n; k++)
+		small = small || commit->uploads[k]->small;
+	return small;
+}
+
+/* Makes the small files of the batch durable. What cannot be made so is answered; how many are left, at the front. */
+static size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n)
+{
+	struct err err;
+	size_t left = 0;
+	if (intake_append(core, commits, n, &err) == 0)
+		return n;
+	if (err.kind == ERR_IO)
+		health_note_io_failure(core, &err);
+	bool no_room = err.kind == ERR_DISK_FULL || err.kind == ERR_BUSY;
+	for (size_t i = 0; i < n; i++) {
+		if (!has_small(commits[i]) ||
+		    (no_room && restore_each(core, commits[i], &err) == 0)) {
+			commits[left++] = commits[i];
+		} else {
+			commit_fail(commits[i], &err);
+			finish(core, commits[i]);
+		}
+	}
+	return left;
+}
+
 /* --- rows --- */
 
-/* 1 all of the request's rows are there, 0 not all, -1 it cannot be known now. */
-static int look_up(struct core *core, const struct upload_commit *commit)
+/*
+ * Whether the files are to wait for the database instead of failing: it is away, or a COMMIT's answer was lost. Registering is
+ * idempotent, so doing it again later settles what became of that COMMIT.
+ */
+static bool may_wait(const struct err *err)
 {
-	struct uuid ids[64];
-	bool present[64];
-	struct err ignored;
-	for (size_t from = 0; from < commit->n; from += 64) {
-		size_t n = commit->n - from < 64 ? commit->n - from : 64;
+	return err->kind == ERR_UNAVAILABLE || err->kind == ERR_UNKNOWN_OUTCOME ||
+	       err->kind == ERR_BUSY;
+}
+
+/* Makes the answer's records. False: out of memory. */
+static bool make_unregistered(struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++)
+		if (!(commit->records[k] = unregistered(commit->uploads[k]->record)))
+			return false;
+	return true;
+}
+
+static int remember_pending(struct core *core, const struct upload_commit *commit, struct err *err)
+{
+	struct uuid ids[PENDING_FILES_MAX];
+	struct buf key;
+	int rc = 0;
+	buf_init(&key, 64 * 1024);
+	if (commit->idempotency)
+		idempotency_encode(commit->idempotency, &key);
+	for (size_t from = 0; rc == 0 && from < commit->n; from += PENDING_FILES_MAX) {
+		size_t left = commit->n - from;
+		size_t n = left < PENDING_FILES_MAX ? left : PENDING_FILES_MAX;
 		for (size_t k = 0; k < n; k++)
 			ids[k] = commit->uploads[from + k]->id;
-		if (metadata_present(core->metadata, ids, n, present, &ignored) < 0)
-			return -1;
-		for (size_t k = 0; k < n; k++)
-			if (!present[k])
-				return 0;
+		rc = pending_add(core, ids, n, key.data, from == 0 ? key.len : 0, err);
 	}
-	return 1;
+	buf_release(&key);
+	return rc;
 }
 
 /*
- * What one registration came to. After a COMMIT whose answer was lost rows that are not there may still come: the bytes stay,
- * and if no row leads to them they are the sweep's (I2).
+ * The rows of these requests have to wait. That they do is made durable before anybody is told that the files are stored: the
+ * record of their bytes may be gone with the next checkpoint.
  */
-static void conclude(struct core *core, struct upload_commit *commit,
-		     const struct registration *registration)
+static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 {
-	if (registration->result == 0)
-		return;
-	if (registration->err.kind != ERR_UNKNOWN_OUTCOME) {
-		commit_fail(commit, &registration->err);
-		remove_bytes(core, commit);
-		return;
+	struct err err;
+	bool durable = n > 0 && intake_append_pending(core, commits, n, &err) == 0;
+	if (n > 0 && !durable && err.kind == ERR_IO)
+		health_note_io_failure(core, &err);
+	for (size_t i = 0; i < n; i++) {
+		struct upload_commit *commit = commits[i];
+		if (durable && make_unregistered(commit) &&
+		    remember_pending(core, commit, &err) == 0) {
+			err_clear(&commit->err);
+			commit->result = 0;
+		} else if (commit->err.kind == ERR_UNKNOWN_OUTCOME) {
+			/* Rows may come yet, and must find their bytes: without rows they are the sweep's. */
+			for (size_t k = 0; k < commit->n; k++)
+				commit->uploads[k]->named = false;
+			err_set(&commit->err, ERR_UNAVAILABLE,
+				"the database did not say whether the file was registered");
+		}
+		finish(core, commit);
 	}
-	if (look_up(core, commit) == 1)
-		return;
-	err_set(&commit->err, ERR_UNAVAILABLE,
-		"the database did not say whether the file was registered");
-	commit->result = -1;
 }
 
-static void register_batch(void *context, struct batch_item **items, size_t n)
+/* What one registration came to: the answer, or true: it is to wait. */
+static bool conclude(struct core *core, struct upload_commit *commit,
+		     const struct registration *registration)
 {
-	struct core *core = context;
-	struct err err;
-	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
-	struct registration *registrations = calloc(n, sizeof(*registrations));
-	struct file_record **records = calloc(count_files(items, n), sizeof(struct file_record *));
-	metric_add(core->commit_batches, 1);
-	metric_add(core->commit_requests, (int64_t)n);
-	if (!registrations || !records) {
-		finish_all(core, items, n);
-		goto out;
+	if (registration->result != 0) {
+		commit_fail(commit, &registration->err);
+		if (may_wait(&registration->err))
+			return true;
 	}
+	finish(core, commit);
+	return false;
+}
+
+static void register_batch(struct core *core, struct upload_commit **commits, size_t n,
+			   struct registration *registrations, struct file_record **records)
+{
+	struct err err;
 	struct file_record **at = records;
+	size_t waiting = 0;
 	for (size_t i = 0; i < n; i++) {
-		const struct upload_commit *commit = (struct upload_commit *)items[i];
+		const struct upload_commit *commit = commits[i];
 		registrations[i] = (struct registration){
 			.files = at, .n = commit->n, .idempotency = commit->idempotency};
 		for (size_t k = 0; k < commit->n; k++) {
@@ -227,25 +362,50 @@ static void register_batch(void *context, struct batch_item **items, size_t n)
 	}
 	/* -1 says the same of all, and each registration has it. */
 	(void)metadata_register(core->metadata, registrations, n, &err);
-	for (size_t i = 0; i < n; i++) {
-		conclude(core, (struct upload_commit *)items[i], &registrations[i]);
-		finish(core, (struct upload_commit *)items[i]);
+	for (size_t i = 0; i < n; i++)
+		if (conclude(core, commits[i], &registrations[i]))
+			commits[waiting++] = commits[i];
+	put_off(core, commits, waiting);
+}
+
+static void commit_batch(void *context, struct batch_item **items, size_t n)
+{
+	struct core *core = context;
+	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
+	struct registration *registrations = calloc(n, sizeof(*registrations));
+	struct file_record **records = calloc(count_files(items, n), sizeof(struct file_record *));
+	struct upload_commit **commits = calloc(n, sizeof(struct upload_commit *));
+	metric_add(core->commit_batches, 1);
+	metric_add(core->commit_requests, (int64_t)n);
+	if (!registrations || !records || !commits) {
+		finish_all(core, items, n);
+		goto out;
 	}
+	for (size_t i = 0; i < n; i++)
+		commits[i] = (struct upload_commit *)items[i];
+	n = journal_batch(core, commits, n);
+	if (n > 0)
+		register_batch(core, commits, n, registrations, records);
 out:
 	free(registrations);
 	free(records);
+	free(commits);
 }
 
 void upload_commit(struct core *core, struct upload_commit *commit)
 {
+	bool large = false;
 	assert(commit->n > 0);
 	commit->result = 0;
 	err_clear(&commit->err);
 	for (size_t k = 0; k < commit->n; k++) {
-		upload_move(commit->uploads[k], UPLOAD_COMMITTING);
-		enter(core, commit->uploads[k]);
+		struct upload *upload = commit->uploads[k];
+		commit->records[k] = NULL;
+		upload_move(upload, UPLOAD_COMMITTING);
+		committer_enter(upload);
+		large = large || upload->writer;
 	}
-	if (batcher_submit(core->publisher, &commit->item) == 0)
+	if (batcher_submit(large ? core->publisher : core->committer, &commit->item) == 0)
 		return;
 	commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
 	finish(core, commit);
@@ -253,8 +413,8 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 
 int committer_start(struct core *core, struct err *err)
 {
-	if (batcher_new("registrar", 1, BATCH_MAX, QUEUE_MAX, register_batch, core,
-			&core->registrar, err) < 0)
+	if (batcher_new("committer", 1, BATCH_MAX, QUEUE_MAX, commit_batch, core, &core->committer,
+			err) < 0)
 		return -1;
 	return batcher_new("publisher", PUBLISHERS, BATCH_MAX, QUEUE_MAX, publish_batch, core,
 			   &core->publisher, err);
@@ -262,7 +422,7 @@ int committer_start(struct core *core, struct err *err)
 
 void committer_stop(struct core *core)
 {
-	batcher_free(
-		&core->publisher); /* in the order of the work: what it has goes to the other */
-	batcher_free(&core->registrar);
+	/* In the order of the work: what it has goes to the other. */
+	batcher_free(&core->publisher);
+	batcher_free(&core->committer);
 }

@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "core_private.h"
 #include "depotd/base/clock.h"
+#include "intake_private.h"
 
 /* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
 static void on_change(void *context, const struct uuid *id)
@@ -59,6 +59,20 @@ static void register_metrics(struct core *core, struct metrics *m)
 		metrics_counter(m, "depotd_sweep_failures_total", "Sweeps that failed.", NULL);
 }
 
+/* The journal is replayed, and its rows tried once, before anything new comes. */
+static int start_intake(struct core *core, struct err *err)
+{
+	struct core_recovery recovery;
+	struct err ignored; /* rows that cannot be written now follow */
+	if (pending_new(core, err) < 0 || intake_start(core, err) < 0 ||
+	    intake_recover(core, &recovery, err) < 0)
+		return -1;
+	(void)pending_register(core, &ignored);
+	if (recovery.records > 0 && core->config.recovered)
+		core->config.recovered(core->config.recovered_context, &recovery);
+	return checkpoint_start(core, err) < 0 ? -1 : pending_start(core, err);
+}
+
 int core_new(const struct core_config *config, struct metadata *metadata, struct blob_store *blobs,
 	     struct core **out, struct err *err)
 {
@@ -72,6 +86,7 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 	atomic_init(&core->descriptions_doubtful,
 		    true); /* a crash may be what ended the last run */
 	atomic_init(&core->stopping, false);
+	atomic_init(&core->small_bytes, 0);
 	pthread_mutex_init(&core->committing_lock, NULL);
 	pthread_mutex_init(&core->sweeping, NULL);
 	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
@@ -79,7 +94,7 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 	register_metrics(core, config->metrics);
 	if (cache_new(config->cache_records, config->cache_bytes, &core->cache, err) < 0 ||
 	    keys_new(&core->keys, err) < 0 || health_start(core, err) < 0 ||
-	    committer_start(core, err) < 0) {
+	    start_intake(core, err) < 0 || committer_start(core, err) < 0) {
 		core_free(&core);
 		return -1;
 	}
@@ -96,6 +111,9 @@ void core_free(struct core **corep)
 	atomic_store(&core->stopping, true);
 	sweeper_stop(core);
 	committer_stop(core);
+	pending_stop(core);
+	intake_stop(core);
+	pending_free(core);
 	metadata_on_change(core->metadata, NULL, NULL);
 	health_stop(core);
 	keys_free(&core->keys);

@@ -16,18 +16,28 @@
 
 #include "cache_private.h"
 
-enum { DESCRIBE_STRIPES = 64 };
+enum {
+	DESCRIBE_STRIPES = 64,
+	SMALL_BYTES_MAX =
+		16 * 1024 * 1024, /* past this, uploads go through writers whatever their size */
+};
 
 struct health;
 struct keys;
 struct sweeper;
+struct intake;
+struct pending;
+struct upload;
 
 struct core {
 	struct core_config config;
 	struct metadata *metadata;
 	struct blob_store *blobs;
 	struct cache *cache;
-	struct batcher *publisher, *registrar; /* the two halves of the group committer */
+	struct batcher *publisher, *committer; /* names for large files; journal and rows for all */
+	struct intake *intake;
+	struct pending *pending;
+	atomic_size_t small_bytes; /* memory that uploads hold which may be small */
 	struct health *health;
 	struct keys *keys;                 /* requests with an Idempotency-Key */
 	struct sweeper *sweeper;           /* NULL until core_start_sweeper() */
@@ -56,7 +66,14 @@ struct core {
 int committer_start(struct core *core, struct err *err);
 /* Answers all that was submitted. */
 void committer_stop(struct core *core);
-/* Takes out of ids[0..n) those of uploads that are being committed; returns how many are left. */
+/*
+ * An upload is on its way to a row from before it has a name until it is freed. Workers' and the committer's threads; entering
+ * twice is entering once.
+ */
+void committer_enter(struct upload *upload);
+void committer_leave(struct upload *upload);
+bool committer_has(struct core *core, const struct uuid *id);
+/* Takes out of ids[0..n) those whose rows are on their way, however long that takes; returns how many are left. */
 size_t committer_spare(struct core *core, struct uuid *ids, size_t n);
 
 int keys_new(struct keys **out, struct err *err);

@@ -13,7 +13,7 @@
 #include "depotd/model/attributes.h"
 #include "depotd/model/conditional.h"
 
-#include "core_private.h"
+#include "intake_private.h"
 
 enum { PATCH_TRIES = 32 };
 
@@ -43,13 +43,50 @@ int files_cached(struct core *core, const struct uuid *id, struct file_record **
 	return 1;
 }
 
+/*
+ * What the file says of itself: while the database is away, and while its row has still to come. A file without bytes has no row
+ * (I1), so it is not there. It is not put into the cache: the database has the last word when it is back.
+ */
+static int find_description(struct core *core, const struct uuid *id, bool waits,
+			    struct file_record **record, struct err *err)
+{
+	struct file_record *found = NULL;
+	int rc = maintenance_described(core->blobs, id, &found, err);
+	if (rc != 1)
+		return rc;
+	if (expired(found)) {
+		file_record_unref(&found);
+		return 0;
+	}
+	if (waits) {
+		struct file_record copy = *found;
+		copy.unregistered = true;
+		struct file_record *marked = file_record_new(&copy);
+		file_record_unref(&found);
+		if (!marked)
+			return err_set(err, ERR_NO_MEMORY, "file record");
+		found = marked;
+	}
+	*record = found;
+	return 1;
+}
+
+static bool is_away(const struct err *err)
+{
+	return err->kind == ERR_UNAVAILABLE || err->kind == ERR_BUSY;
+}
+
 /* From the database, into the cache. *ticket is good for putting more of the same file. */
 static int find_row(struct core *core, const struct uuid *id, struct file_record **record,
 		    uint64_t *ticket, struct err *err)
 {
 	*ticket = cache_ticket(core->cache, id);
 	struct file_record *found = NULL;
+	if (pending_has(core, id)) /* asked first: it leaves the table after its row has come */
+		return find_description(core, id, true, record, err);
 	int rc = metadata_find(core->metadata, id, &found, err);
+	if (rc < 0 && is_away(err))
+		return find_description(core, id, false, record, err);
 	if (rc != 1)
 		return rc;
 	cache_put(core->cache, found, NULL, *ticket);
@@ -214,6 +251,13 @@ static int check_describable(const struct file_record *record, struct err *err)
 		    : err_set(err, ERR_INVALID, "name, tags and attributes are too large together");
 }
 
+/* Its row comes with the database, within moments of its return: then it can be changed. */
+static int not_registered_yet(struct err *err)
+{
+	return err_set(err, ERR_UNAVAILABLE,
+		       "the database has not registered this file yet: try again");
+}
+
 /*
  * One round of the optimistic loop. 1 committed (or nothing was to change), 0 no such file, 2 somebody else was faster, -1.
  */
@@ -221,6 +265,8 @@ static int patch_once(struct core *core, const struct uuid *id, const char *patc
 		      const char *if_match, struct file_record **out, struct err *err)
 {
 	struct file_record *before = NULL, *after = NULL;
+	if (pending_has(core, id))
+		return not_registered_yet(err);
 	int rc = metadata_find(core->metadata, id, &before, err);
 	if (rc != 1)
 		return rc;
@@ -281,6 +327,8 @@ int files_remove(struct core *core, const struct uuid *id, struct err *err)
 	if (rc != 1)
 		return rc;
 	file_record_unref(&record);
+	if (pending_has(core, id))
+		return not_registered_yet(err);
 	rc = metadata_remove(core->metadata, id, err);
 	cache_drop(core->cache, id);
 	if (rc < 0 && err->kind == ERR_UNKNOWN_OUTCOME) {
@@ -292,6 +340,11 @@ int files_remove(struct core *core, const struct uuid *id, struct err *err)
 	}
 	if (rc != 1)
 		return rc;
+	if (intake_removed(core, id, err) < 0) {
+		if (err->kind == ERR_IO)
+			health_note_io_failure(core, err);
+		return -1;
+	}
 	/* Without its row it is removed; bytes that stay are an orphan (I2), and the sweep takes them. */
 	if (blob_remove(core->blobs, id, &ignored) < 0 && ignored.kind == ERR_IO)
 		health_note_io_failure(core, &ignored);

@@ -11,7 +11,7 @@
 
 #include "depotd/base/clock.h"
 
-#include "core_private.h"
+#include "intake_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -214,9 +214,11 @@ void core_health(struct core *core, struct core_health *out)
 int core_admit(struct core *core, int64_t size, struct blob_reservation *room, struct err *err)
 {
 	struct err why;
-	if (!probe_result(&core->health->data, "the data directory", &why) ||
-	    !probe_result(&core->health->database, "the database", &why))
+	if (!probe_result(&core->health->data, "the data directory", &why))
 		return err_set(err, ERR_UNAVAILABLE, "no uploads now: %s", why.message);
+	if (pending_full(core)) /* without the database they go on, but not for ever */
+		return err_set(err, ERR_UNAVAILABLE,
+			       "no uploads now: too many files wait for the database");
 	return blob_reserve(core->blobs, size, room, err);
 }
 

@@ -1,6 +1,9 @@
 /*
  * Takes one upload from first byte to sealed bytes; committer.c gives it name and row. Worker threads only, one owner at a time.
  *
+ * A small upload is kept in memory until it is complete; then it is made whole under its name without a sync, and the committer's
+ * journal makes it durable together with others. What grows past that, or finds no room in memory, goes through a writer.
+ *
  * Invariants: until UPLOAD_SEALED a crash leaves nothing; what failed once is never tried again; the digest has seen exactly
  * the bytes that the writer has taken.
  */
@@ -10,6 +13,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/digest.h"
+#include "depotd/journal/journal.h"
 #include "depotd/model/file_name.h"
 
 #include "upload_private.h"
@@ -20,7 +24,8 @@
 static const unsigned legal[UPLOAD_STATES] = {
 	[UPLOAD_RECEIVING] = TO(UPLOAD_SEALED) | TO(UPLOAD_FAILED),
 	[UPLOAD_SEALED] = TO(UPLOAD_COMMITTING),
-	[UPLOAD_COMMITTING] = TO(UPLOAD_REGISTERED) | TO(UPLOAD_FAILED),
+	[UPLOAD_COMMITTING] = TO(UPLOAD_REGISTERED) | TO(UPLOAD_PENDING) | TO(UPLOAD_FAILED),
+	[UPLOAD_PENDING] = 0,
 	[UPLOAD_REGISTERED] = 0,
 	[UPLOAD_FAILED] = 0,
 };
@@ -58,6 +63,7 @@ static int copy_intent(struct upload *upload, const struct upload_intent *intent
 	upload->client_type = intent->client_type ? strdup(intent->client_type) : NULL;
 	upload->owner = intent->owner ? strdup(intent->owner) : NULL;
 	upload->declared = intent->size;
+	upload->room = intent->room;
 	if (!upload->name || (intent->client_type && !upload->client_type) ||
 	    (intent->owner && !upload->owner))
 		return err_set(err, ERR_NO_MEMORY, "upload");
@@ -68,6 +74,82 @@ static int copy_intent(struct upload *upload, const struct upload_intent *intent
 	}
 	return 0;
 }
+
+static int begin_writer(struct upload *upload, struct err *err)
+{
+	if (blob_create(upload->core->blobs, &upload->id, upload->declared, upload->room,
+			&upload->writer, err) == 0)
+		return 0;
+	return fail(upload, err);
+}
+
+/* --- bytes in memory --- */
+
+static void free_bytes(struct upload *upload)
+{
+	free(upload->bytes);
+	atomic_fetch_sub(&upload->core->small_bytes, upload->bytes_cap);
+	upload->bytes = NULL;
+	upload->bytes_cap = 0;
+}
+
+/* Room for `needed` bytes in all. False: there is none, by the upload's limit or by that of all of them. */
+static bool grow_bytes(struct upload *upload, size_t needed)
+{
+	enum { BYTES_MIN = 4096 };
+	struct core *core = upload->core;
+	size_t cap = upload->bytes_cap ? upload->bytes_cap : BYTES_MIN;
+	if (needed > core->config.journal_file_max)
+		return false;
+	while (cap < needed)
+		cap *= 2;
+	if (upload->declared >= (int64_t)needed && upload->bytes_cap == 0)
+		cap = (size_t)upload->declared;
+	size_t more = cap - upload->bytes_cap;
+	if (atomic_fetch_add(&core->small_bytes, more) + more > SMALL_BYTES_MAX) {
+		atomic_fetch_sub(&core->small_bytes, more);
+		return false;
+	}
+	char *bytes = realloc(upload->bytes, cap);
+	if (!bytes) {
+		atomic_fetch_sub(&core->small_bytes, more);
+		return false;
+	}
+	upload->bytes = bytes;
+	upload->bytes_cap = cap;
+	return true;
+}
+
+/* From memory into a writer. */
+static int spill(struct upload *upload, struct err *err)
+{
+	if (begin_writer(upload, err) < 0)
+		return -1;
+	if (upload->size > 0 &&
+	    blob_write(upload->writer, upload->bytes, (size_t)upload->size, err) < 0)
+		return fail(upload, err);
+	free_bytes(upload);
+	return 0;
+}
+
+static int take_bytes(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	if (!upload->writer) {
+		size_t needed = (size_t)upload->size + n;
+		if (needed <= upload->bytes_cap || grow_bytes(upload, needed)) {
+			if (n > 0)
+				memcpy(upload->bytes + upload->size, data, n);
+			return 0;
+		}
+		if (spill(upload, err) < 0)
+			return -1;
+	}
+	if (blob_write(upload->writer, data, n, err) < 0)
+		return fail(upload, err);
+	return 0;
+}
+
+/* --- begin and write --- */
 
 int upload_begin(struct core *core, const struct upload_intent *intent, struct upload **out,
 		 struct err *err)
@@ -80,14 +162,12 @@ int upload_begin(struct core *core, const struct upload_intent *intent, struct u
 	upload->core = core;
 	upload->state = UPLOAD_RECEIVING;
 	upload->id = uuid_new();
+	buf_init(&upload->description, BLOB_DESCRIPTION_MAX);
 	metric_add(core->uploads_running, 1);
 	if (copy_intent(upload, intent, err) < 0 || !(upload->digest = digest_new(err)))
 		goto failed;
-	if (blob_create(core->blobs, &upload->id, intent->size, intent->room, &upload->writer,
-			err) < 0) {
-		fail(upload, err);
+	if (intent->size > (int64_t)core->config.journal_file_max && begin_writer(upload, err) < 0)
 		goto failed;
-	}
 	*out = upload;
 	return 0;
 failed:
@@ -99,7 +179,7 @@ int upload_write(struct upload *upload, const void *data, size_t n, struct err *
 {
 	const struct core *core = upload->core;
 	assert(upload->state == UPLOAD_RECEIVING);
-	int64_t after = blob_written(upload->writer) + (int64_t)n;
+	int64_t after = upload->size + (int64_t)n;
 	if (core->config.max_upload >= 0 && after > core->config.max_upload) {
 		too_large(core, err);
 		return fail(upload, err);
@@ -110,9 +190,11 @@ int upload_write(struct upload *upload, const void *data, size_t n, struct err *
 		memcpy(upload->head + upload->head_len, data, more);
 		upload->head_len += more;
 	}
-	if (digest_update(upload->digest, data, n, err) < 0 ||
-	    blob_write(upload->writer, data, n, err) < 0)
+	if (digest_update(upload->digest, data, n, err) < 0)
 		return fail(upload, err);
+	if (take_bytes(upload, data, n, err) < 0)
+		return -1;
+	upload->size = after;
 	metric_add(core->upload_bytes, (int64_t)n);
 	return 0;
 }
@@ -120,7 +202,7 @@ int upload_write(struct upload *upload, const void *data, size_t n, struct err *
 static int check_content(struct upload *upload, const unsigned char sha256[SHA256_LEN],
 			 struct err *err)
 {
-	int64_t size = blob_written(upload->writer);
+	int64_t size = upload->size;
 	if (upload->declared >= 0 && size != upload->declared)
 		return err_set(err, ERR_INVALID,
 			       "the body has %lld bytes where %lld were announced", (long long)size,
@@ -154,7 +236,7 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 		       const unsigned char sha256[SHA256_LEN], struct err *err)
 {
 	struct buf tags, attributes;
-	int64_t size = blob_written(upload->writer);
+	int64_t size = upload->size;
 	struct media_type_verdict verdict =
 		media_type_decide(upload->head, upload->head_len, size == (int64_t)upload->head_len,
 				  upload->name, upload->client_type);
@@ -188,17 +270,37 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 	return rc;
 }
 
+/* 1 small and whole under its name, 0 it has to go through a writer, -1. */
+static int seal_small(struct upload *upload, struct err *err)
+{
+	const struct buf *description = &upload->description;
+	if (upload->writer || upload->core->config.journal_file_max == 0)
+		return 0;
+	committer_enter(upload); /* before there is a name, so that the sweep spares it */
+	int rc = blob_place(upload->core->blobs, &upload->id, upload->bytes, (size_t)upload->size,
+			    description->data, description->len, err);
+	if (rc != 1)
+		return rc;
+	upload->named = upload->small = true;
+	upload->checksum = journal_checksum(description->data, description->len, upload->bytes,
+					    (size_t)upload->size);
+	return 1;
+}
+
 static int seal_described(struct upload *upload, struct err *err)
 {
-	struct buf description;
-	buf_init(&description, BLOB_DESCRIPTION_MAX);
-	file_record_describe(upload->record, &description);
-	int rc;
-	if (description.failed)
-		rc = err_set(err, ERR_INVALID, "name, tags and attributes are too large together");
-	else
-		rc = blob_seal(upload->writer, buf_text(&description), description.len, err);
-	buf_release(&description);
+	struct buf *description = &upload->description;
+	file_record_describe(upload->record, description);
+	if (description->failed)
+		return err_set(err, ERR_INVALID,
+			       "name, tags and attributes are too large together");
+	int rc = seal_small(upload, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	if (!upload->writer && spill(upload, err) < 0)
+		return -1;
+	rc = blob_seal(upload->writer, description->data, description->len, err);
+	buf_release(description);
 	return rc;
 }
 
@@ -218,7 +320,7 @@ int upload_seal(struct upload *upload, const struct file_labels *labels, struct 
 	if (!upload->record && upload_identify(upload, labels, err) < 0)
 		return -1;
 	if (seal_described(upload, err) < 0)
-		return fail(upload, err);
+		return upload->state == UPLOAD_FAILED ? -1 : fail(upload, err);
 	digest_free(&upload->digest);
 	upload_move(upload, UPLOAD_SEALED);
 	return 0;
@@ -232,20 +334,26 @@ const struct file_record *upload_record(const struct upload *upload)
 
 int64_t upload_size(const struct upload *upload)
 {
-	return upload->writer ? blob_written(upload->writer) : upload->record->size;
+	return upload->size;
 }
 
 void upload_free(struct upload **uploadp)
 {
 	struct upload *upload = *uploadp;
 	*uploadp = NULL;
+	bool stored = upload->state == UPLOAD_REGISTERED || upload->state == UPLOAD_PENDING;
+	struct err ignored; /* what cannot be removed now is an orphan: the sweep's */
 	blob_discard(&upload->writer);
+	if (upload->named && !stored)
+		blob_remove(upload->core->blobs, &upload->id, &ignored);
+	if (upload->entered)
+		committer_leave(upload);
+	free_bytes(upload);
+	buf_release(&upload->description);
 	digest_free(&upload->digest);
 	file_record_unref(&upload->record);
 	metric_add(upload->core->uploads_running, -1);
-	metric_add(upload->state == UPLOAD_REGISTERED ? upload->core->uploads_done
-						      : upload->core->uploads_failed,
-		   1);
+	metric_add(stored ? upload->core->uploads_done : upload->core->uploads_failed, 1);
 	free(upload->name);
 	free(upload->client_type);
 	free(upload->owner);

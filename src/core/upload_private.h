@@ -8,8 +8,13 @@
 
 enum upload_state {
 	UPLOAD_RECEIVING, /* bytes come; nothing is durable, a crash leaves nothing */
-	UPLOAD_SEALED, /* all bytes and the description are durable; no name, no row leads to them */
+	/*
+	 * Complete. Either its writer has made bytes and description durable and no name leads to them, or it is small: whole under
+	 * its name, not synced, and the journal has still to make it durable. No row leads to it.
+	 */
+	UPLOAD_SEALED,
 	UPLOAD_COMMITTING, /* the committer's alone; a name may lead to the bytes (I2) */
+	UPLOAD_PENDING, /* durable, and the journal will have it registered: it is a file, its row follows */
 	UPLOAD_REGISTERED, /* the row is committed (I1): it is a file */
 	UPLOAD_FAILED,     /* a step failed; it is only to be aborted */
 	UPLOAD_STATES
@@ -19,9 +24,19 @@ struct upload {
 	struct core *core;
 	enum upload_state state;
 	struct uuid id;
-	struct blob_writer *writer; /* NULL once published */
-	struct digest *digest;      /* NULL once sealed */
-	int64_t declared;           /* bytes that the client announced, or -1 */
+	struct blob_writer *writer; /* NULL while it may be small, and once published */
+	/* The bytes, while they are few: no file is begun before they are all there. NULL once they are in a writer. */
+	char *bytes;
+	size_t bytes_cap; /* of them, this much is taken from core.small_bytes */
+	int64_t size;     /* bytes so far */
+	bool small; /* it was sealed the short way: `bytes` and `description` go into the journal */
+	bool named; /* a name leads to the bytes: whoever frees it before it is a file removes them */
+	bool entered;                  /* it stands in core.committing */
+	struct buf description;        /* of a small one, for the journal */
+	uint32_t checksum;             /* journal_checksum() of description and bytes */
+	struct digest *digest;         /* NULL once sealed */
+	struct blob_reservation *room; /* the request's, or NULL */
+	int64_t declared;              /* bytes that the client announced, or -1 */
 	unsigned char expected[2][SHA256_LEN];
 	bool has_expected[2];
 	char *name, *client_type, *owner; /* the last two may be NULL */

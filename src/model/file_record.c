@@ -130,6 +130,10 @@ void file_record_json(const struct file_record *record, struct json_writer *w)
 	write_members(record, w);
 	json_key(w, "url");
 	json_text(w, url);
+	if (record->unregistered) {
+		json_key(w, "registered");
+		json_bool(w, false);
+	}
 	json_close_object(w);
 }
 

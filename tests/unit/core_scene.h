@@ -24,6 +24,7 @@
 
 struct scene {
 	char directory[160];
+	char journal[200];
 	struct blob_store *blobs;
 	struct metadata *metadata;
 	struct core *core;
@@ -96,6 +97,10 @@ static inline int scene_setup(void **state)
 					     .cache_records = 1000,
 					     .cache_bytes = 16 << 20,
 					     .cache_body_max = 64 << 10};
+	snprintf(scene->journal, sizeof(scene->journal), "%s/journal", scene->directory);
+	scene->config.journal_directory = scene->journal;
+	scene->config.journal_size = 8 << 20;
+	scene->config.journal_file_max = 64 << 10;
 	scene_open(scene);
 	*state = scene;
 	return 0;

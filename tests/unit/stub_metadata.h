@@ -131,7 +131,8 @@ static void stub_insert(struct metadata *store, struct registration *registratio
 	if (registration->idempotency)
 		stub_insert_key(store, registration);
 	for (size_t k = 0; k < registration->n && registration->result == 0; k++)
-		store->rows[store->n++] = file_record_ref(registration->files[k]);
+		if (stub_at(store, &registration->files[k]->id) == store->n)
+			store->rows[store->n++] = file_record_ref(registration->files[k]);
 }
 
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,

@@ -21,15 +21,30 @@
 
 struct sweep_summary; /* core/maintenance.h */
 
+/* What the start found in the journal of the last run. All zero after a clean stop. */
+struct core_recovery {
+	int64_t records;
+	int64_t restored;      /* files made again from the journal */
+	int64_t unregistered;  /* files whose rows were not known to be committed */
+	int64_t damaged_bytes; /* of the journal, that were durable once: what stood there is lost */
+	int64_t damaged_places;
+};
+
 struct core_config {
-	int64_t max_upload;         /* bytes of one file; -1 no limit */
-	int64_t grace_ms;           /* storage.grace */
-	int64_t failure_hold_ms;    /* storage.failure_hold */
-	int64_t idempotency_ttl_ms; /* limits.idempotency_ttl */
-	size_t cache_records;       /* records kept in memory */
+	int64_t max_upload;            /* bytes of one file; -1 no limit */
+	int64_t grace_ms;              /* storage.grace */
+	int64_t failure_hold_ms;       /* storage.failure_hold */
+	int64_t idempotency_ttl_ms;    /* limits.idempotency_ttl */
+	const char *journal_directory; /* where the intake journal is */
+	int64_t journal_size;          /* bytes that it may take */
+	size_t journal_file_max; /* files up to this many bytes go through the journal; 0: none, each has its own sync */
+	size_t cache_records;    /* records kept in memory */
 	size_t cache_bytes;      /* bodies of small files kept in memory, in bytes, all together */
 	size_t cache_body_max;   /* a body larger than this is never kept in memory */
 	struct metrics *metrics; /* or NULL */
+	/* Told during core_new(), when the journal was replayed and had something in it. May be NULL. */
+	void (*recovered)(void *context, const struct core_recovery *recovery);
+	void *recovered_context;
 	/* Told after each background sweep, on its thread, for the log; err NULL when it went well. May be NULL. */
 	void (*swept)(void *context, const struct sweep_summary *summary, const struct err *err);
 	void *swept_context;
@@ -37,7 +52,10 @@ struct core_config {
 
 struct core;
 
-/* Takes neither store's ownership. Registers itself with metadata_on_change(). */
+/*
+ * Takes neither store's ownership. Registers itself with metadata_on_change(). Replays the journal of the last run first; rows
+ * that the database does not take now follow when it does.
+ */
 int core_new(const struct core_config *config, struct metadata *metadata, struct blob_store *blobs,
 	     struct core **out, struct err *err);
 /* Ends the committer and the sweeper. No upload, download or call may be under way. */

@@ -35,7 +35,10 @@ int upload_write(struct upload *upload, const void *data, size_t n, struct err *
  * the file is before it is worth a sync; upload_seal() does it otherwise.
  */
 int upload_identify(struct upload *upload, const struct file_labels *labels, struct err *err);
-/* The same, where it has not been done, and makes bytes and description durable. */
+/*
+ * The same, where it has not been done, and makes bytes and description durable; those of a small upload become so by
+ * upload_commit().
+ */
 int upload_seal(struct upload *upload, const struct file_labels *labels, struct err *err);
 /* After upload_identify() or upload_seal(): what will be the row. The upload's reference. */
 const struct file_record *upload_record(const struct upload *upload);
@@ -51,7 +54,10 @@ struct upload_commit {
 	const struct idempotency
 		*idempotency; /* the request's key, registered with the files; or NULL */
 	void (*done)(struct upload_commit *commit);
-	/* When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. */
+	/*
+	 * When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. While the database is
+	 * away the records are `unregistered`: stored and durable, their rows follow by themselves.
+	 */
 	struct file_record **records; /* the caller's array of n */
 	int result;
 	struct err err;

@@ -7,6 +7,7 @@
 #ifndef DEPOTD_MODEL_FILE_RECORD_H
 #define DEPOTD_MODEL_FILE_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ struct file_record {
 	int64_t revision;   /* 1 at birth, +1 with every change of metadata */
 	unsigned char sha256[SHA256_LEN];
 	enum visibility visibility;
+	bool unregistered; /* stored, and its row follows when the database is back; no part of the description */
 	const char *name; /* 1–255 characters of UTF-8 */
 	const char *type; /* media type served as Content-Type */
 	const char *

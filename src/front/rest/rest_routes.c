@@ -81,7 +81,8 @@ void rest_reply_created(struct exchange *x, struct file_record *const *records, 
 		uuid_format(&records[0]->id, id);
 		reply_headerf(x, "Location", "/files/%s", id);
 	}
-	rest_reply_json(x, 201, &body);
+	/* RFC 9110 §15.3.3: stored, and its registration has still to come. */
+	rest_reply_json(x, records[0]->unregistered ? 202 : 201, &body);
 }
 
 /* Content-Encoding: identity and nothing are the same (RFC 9110 §8.4). */

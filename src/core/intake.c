@@ -1,0 +1,331 @@
+/*
+ * Writes the intake journal: requests, pending files, marks.
+ *
+ * Invariants: a mark is remembered before the answer that it is about, and durable before a removal is answered; marks that an
+ * append failed to make durable are written again with the next. Threads: the committer's, workers' (removals), the checkpoint's.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "depotd/base/arena.h"
+#include "depotd/base/clock.h"
+
+#include "intake_private.h"
+
+enum { MARKS_MAX_BYTES = 64 * 1024 * 1024, KEYS_MAX_BYTES = 16 * 1024 * 1024 };
+
+/* --- marks --- */
+
+static void add_mark(struct buf *marks, const struct uuid *id, enum intake_mark mark)
+{
+	buf_append(marks, id->bytes, sizeof(id->bytes));
+	buf_putc(marks, (char)mark);
+}
+
+void intake_mark(struct core *core, const struct uuid *id, enum intake_mark mark)
+{
+	struct intake *intake = core->intake;
+	pthread_mutex_lock(&intake->lock);
+	add_mark(&intake->marks, id, mark);
+	pthread_mutex_unlock(&intake->lock);
+}
+
+static bool has_mark(const struct buf *marks, const struct uuid *id)
+{
+	for (size_t at = 0; at + MARK_LEN <= marks->len; at += MARK_LEN)
+		if (memcmp(marks->data + at, id->bytes, sizeof(id->bytes)) == 0)
+			return true;
+	return false;
+}
+
+/* How many records the marks that wait will take. Nobody but the one appender takes any away. */
+static size_t count_mark_records(struct intake *intake)
+{
+	const size_t most = (size_t)MARKS_PER_RECORD * MARK_LEN;
+	pthread_mutex_lock(&intake->lock);
+	size_t n = (intake->marks.len + most - 1) / most;
+	pthread_mutex_unlock(&intake->lock);
+	return n;
+}
+
+/* Takes the marks that wait into at most n records. How many records. */
+static size_t take_marks(struct intake *intake, struct journal_record *records, size_t n)
+{
+	const size_t most = (size_t)MARKS_PER_RECORD * MARK_LEN;
+	size_t taken = 0;
+	pthread_mutex_lock(&intake->lock);
+	struct buf swap = intake->written; /* empty; its memory is used again */
+	intake->written = intake->marks;
+	intake->marks = swap;
+	for (size_t at = 0; at < intake->written.len && taken < n; at += most) {
+		size_t left = intake->written.len - at;
+		size_t length = left < most ? left : most;
+		records[taken++] = (struct journal_record){
+			.kind = INTAKE_MARKS,
+			.head = intake->written.data + at,
+			.head_len = length,
+			.checksum = journal_checksum(intake->written.data + at, length, NULL, 0)};
+	}
+	if (taken * most < intake->written.len) /* more came meanwhile: with the next append */
+		buf_append(&intake->marks, intake->written.data + taken * most,
+			   intake->written.len - taken * most);
+	pthread_mutex_unlock(&intake->lock);
+	return taken;
+}
+
+/* The append is over. */
+static void settle_marks(struct intake *intake, bool durable)
+{
+	pthread_mutex_lock(&intake->lock);
+	if (!durable)
+		buf_append(&intake->marks, intake->written.data, intake->written.len);
+	buf_reset(&intake->written);
+	pthread_mutex_unlock(&intake->lock);
+}
+
+/* --- appending --- */
+
+/* Tells the checkpoint that there is something, and when it is time. */
+static void note_live(struct core *core)
+{
+	struct intake *intake = core->intake;
+	int64_t live = journal_live_bytes(intake->journal);
+	metric_set(intake->live_bytes, live);
+	pthread_mutex_lock(&intake->lock);
+	if (intake->live_since == 0)
+		intake->live_since = clock_monotonic_ns();
+	if (live >= intake->checkpoint_bytes && !intake->urgent) {
+		intake->urgent = true;
+		pthread_cond_signal(&intake->wake);
+	}
+	pthread_mutex_unlock(&intake->lock);
+}
+
+/* Appends n records with room for `marks` more behind them. */
+static int append(struct core *core, struct journal_record *records, size_t n, size_t marks,
+		  struct err *err)
+{
+	n += take_marks(core->intake, records + n, marks);
+	int rc = n > 0 ? journal_append(core->intake->journal, records, n, err) : 0;
+	settle_marks(core->intake, rc == 0);
+	if (rc == 0 && n > 0)
+		note_live(core);
+	return rc;
+}
+
+static bool has_small(const struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++)
+		if (commit->uploads[k]->small)
+			return true;
+	return false;
+}
+
+static struct journal_record of_file(const struct upload *upload)
+{
+	if (upload->small)
+		return (struct journal_record){.kind = INTAKE_FILE,
+					       .head = upload->description.data,
+					       .head_len = upload->description.len,
+					       .body = upload->bytes,
+					       .body_len = (size_t)upload->size,
+					       .checksum = upload->checksum};
+	return (struct journal_record){
+		.kind = INTAKE_STORED,
+		.head = upload->id.bytes,
+		.head_len = sizeof(upload->id.bytes),
+		.checksum = journal_checksum(upload->id.bytes, sizeof(upload->id.bytes), NULL, 0)};
+}
+
+/* What records point to and nobody else keeps. */
+struct scratch {
+	struct arena arena;
+	bool failed; /* out of memory: the records are not to be used */
+};
+
+static const char *key_json(const struct upload_commit *commit, struct scratch *scratch, size_t *n)
+{
+	struct buf text;
+	buf_init(&text, KEYS_MAX_BYTES);
+	idempotency_encode(commit->idempotency, &text);
+	const char *copy = arena_strndup(&scratch->arena, buf_text(&text), text.len);
+	*n = text.len;
+	if (!copy || text.failed) {
+		scratch->failed = true;
+		*n = 0;
+	}
+	buf_release(&text);
+	return copy;
+}
+
+static size_t put_request(const struct upload_commit *commit, struct journal_record *records,
+			  struct scratch *scratch)
+{
+	size_t n = 0, length;
+	if (!has_small(commit))
+		return 0;
+	if (commit->idempotency) {
+		const char *text = key_json(commit, scratch, &length);
+		records[n++] = (struct journal_record){
+			.kind = INTAKE_REQUEST,
+			.head = text,
+			.head_len = length,
+			.checksum = journal_checksum(text, length, NULL, 0)};
+	}
+	for (size_t k = 0; k < commit->n; k++)
+		records[n++] = of_file(commit->uploads[k]);
+	for (size_t k = 0; k < n; k++)
+		records[k].left = (uint32_t)(n - 1 - k);
+	return n;
+}
+
+static size_t put_pending(const struct upload_commit *commit, struct journal_record *records,
+			  struct scratch *scratch)
+{
+	size_t n = 0, key_len = 0;
+	const char *key = commit->idempotency ? key_json(commit, scratch, &key_len) : NULL;
+	struct uuid *ids = arena_alloc(&scratch->arena, commit->n * sizeof(*ids));
+	if (!ids) {
+		scratch->failed = true;
+		return 0;
+	}
+	for (size_t from = 0; from < commit->n; from += PENDING_FILES_MAX) {
+		size_t left = commit->n - from;
+		size_t files = left < PENDING_FILES_MAX ? left : PENDING_FILES_MAX;
+		for (size_t k = from; k < from + files; k++)
+			ids[k] = commit->uploads[k]->id;
+		struct journal_record *record = &records[n++];
+		*record = (struct journal_record){.kind = INTAKE_PENDING,
+						  .head = ids + from,
+						  .head_len = files * sizeof(*ids),
+						  .body = from == 0 ? key : NULL,
+						  .body_len = from == 0 ? key_len : 0};
+		record->checksum = journal_checksum(record->head, record->head_len, record->body,
+						    record->body_len);
+	}
+	return n;
+}
+
+typedef size_t (*put_fn)(const struct upload_commit *commit, struct journal_record *records,
+			 struct scratch *scratch);
+
+static int append_commits(struct core *core, struct upload_commit **commits, size_t n, put_fn put,
+			  struct err *err)
+{
+	size_t most = 0, marks = count_mark_records(core->intake), count = 0;
+	struct scratch scratch = {.failed = false};
+	int rc = 0;
+	for (size_t i = 0; i < n; i++)
+		most += commits[i]->n + 1;
+	struct journal_record *records = calloc(most + marks, sizeof(*records));
+	if (!records)
+		return err_set(err, ERR_NO_MEMORY, "the intake journal");
+	arena_init(&scratch.arena, KEYS_MAX_BYTES);
+	for (size_t i = 0; i < n; i++)
+		count += put(commits[i], records + count, &scratch);
+	if (scratch.failed)
+		rc = err_set(err, ERR_NO_MEMORY, "the intake journal");
+	else if (count > 0) /* marks alone do not need a sync of their own */
+		rc = append(core, records, count, marks, err);
+	arena_release(&scratch.arena);
+	free(records);
+	return rc;
+}
+
+int intake_append(struct core *core, struct upload_commit **commits, size_t n, struct err *err)
+{
+	return append_commits(core, commits, n, put_request, err);
+}
+
+int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
+			  struct err *err)
+{
+	return append_commits(core, commits, n, put_pending, err);
+}
+
+int intake_flush(struct core *core, struct err *err)
+{
+	size_t marks = count_mark_records(core->intake);
+	struct journal_record *records;
+	if (marks == 0)
+		return 0;
+	records = calloc(marks, sizeof(*records));
+	if (!records)
+		return err_set(err, ERR_NO_MEMORY, "the intake journal");
+	int rc = append(core, records, 0, marks, err);
+	free(records);
+	return rc;
+}
+
+int intake_removed(struct core *core, const struct uuid *id, struct err *err)
+{
+	struct intake *intake = core->intake;
+	unsigned char mark[MARK_LEN];
+	pthread_mutex_lock(&intake->lock);
+	bool waits = has_mark(&intake->marks, id) || has_mark(&intake->written, id);
+	pthread_mutex_unlock(&intake->lock);
+	/* Committed, and not marked yet; or marked, and not durably: a replay would take it for unregistered. */
+	if (!waits && !committer_has(core, id))
+		return 0;
+	memcpy(mark, id->bytes, sizeof(id->bytes));
+	mark[sizeof(id->bytes)] = MARK_DROPPED;
+	struct journal_record record = {.kind = INTAKE_MARKS,
+					.head = mark,
+					.head_len = sizeof(mark),
+					.checksum = journal_checksum(mark, sizeof(mark), NULL, 0)};
+	if (journal_append(intake->journal, &record, 1, err) < 0)
+		return -1;
+	note_live(core);
+	return 0;
+}
+
+/* --- start and stop --- */
+
+static void register_metrics(struct intake *intake, struct metrics *m)
+{
+	if (!m)
+		return;
+	intake->checkpoints =
+		metrics_counter(m, "depotd_checkpoints_total", "Checkpoints of the intake journal.",
+				"result=\"done\"");
+	intake->checkpoint_failures =
+		metrics_counter(m, "depotd_checkpoints_total", "Checkpoints of the intake journal.",
+				"result=\"failed\"");
+	intake->live_bytes =
+		metrics_gauge(m, "depotd_journal_bytes",
+			      "Bytes of the intake journal that no checkpoint has dropped.", NULL);
+}
+
+/* A small disk is not for the journal: no more than a part of it. */
+static int64_t journal_size(struct core *core)
+{
+	enum { PART = 32 };
+	struct blob_space space;
+	struct err ignored;
+	int64_t size = core->config.journal_size;
+	if (blob_space(core->blobs, &space, &ignored) == 0 && size > space.total / PART)
+		size = space.total / PART;
+	return size;
+}
+
+int intake_start(struct core *core, struct err *err)
+{
+	struct intake *intake = calloc(1, sizeof(*intake));
+	pthread_condattr_t monotonic;
+	struct journal_config config = {.directory = core->config.journal_directory,
+					.size = journal_size(core),
+					.full_wait_ms = 30 * 1000};
+	if (!intake)
+		return err_set(err, ERR_NO_MEMORY, "the intake journal");
+	core->intake = intake;
+	intake->checkpoint_bytes = config.size / 4;
+	pthread_mutex_init(&intake->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&intake->wake, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	buf_init(&intake->marks, MARKS_MAX_BYTES);
+	buf_init(&intake->written, MARKS_MAX_BYTES);
+	register_metrics(intake, core->config.metrics);
+	return journal_open(&config, &intake->journal, err); /* core_free() ends it */
+}
