@@ -40,7 +40,8 @@
 -- Session, health
 
 -- Once on every new connection, after which every statement may be prepared. The settings take guesses away
--- from the planner: each statement below has one intended plan, whatever the statistics say.
+-- from the planner: each statement below has one intended plan, whatever the statistics say. The last column, int64, is another
+-- one when the server is another one, or was started anew.
 -- name: session_setup
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('jit', 'off', false),
@@ -52,7 +53,8 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('enable_memoize', 'off', false),
        set_config('work_mem', '16MB', false),
        set_config('default_transaction_isolation', 'read committed', false),
-       set_config('timezone', 'UTC', false)
+       set_config('timezone', 'UTC', false),
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
 
 -- name: ping
 SELECT 1

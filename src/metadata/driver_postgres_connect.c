@@ -370,10 +370,22 @@ static int wait_for_any(struct race *r, bool ready[RUNNERS_MAX], struct err *err
 	return 0;
 }
 
-/* The statement session_setup: what every connection has set. */
+static int take_server(void *context, const struct value *columns, size_t n, struct err *err)
+{
+	struct pg_connection *c = context;
+
+	if (n == 0 || columns[n - 1].kind != VALUE_INT)
+		return err_set(err, ERR_INTERNAL, "session_setup does not say which server it is");
+	c->server = columns[n - 1].number;
+	return 0;
+}
+
+/* The statement session_setup: what every connection has set, and which server it is. */
 static int set_up(struct pg_connection *c, int64_t deadline_ns, struct err *err)
 {
-	struct command setup = {.statement = statements_find(c->statements, "session_setup")};
+	struct command setup = {.statement = statements_find(c->statements, "session_setup"),
+				.row = take_server,
+				.context = c};
 	struct pg_step step = {.command = &setup};
 	struct pg_failure failure = {0};
 	bool refused;
@@ -382,6 +394,8 @@ static int set_up(struct pg_connection *c, int64_t deadline_ns, struct err *err)
 	if (!setup.statement)
 		return err_set(err, ERR_INTERNAL, "no statement session_setup");
 	rc = pg_fly(c, &step, 1, deadline_ns, &refused, &failure, err);
+	if (rc == 0)
+		rc = pg_deliver(&step, err);
 	pg_steps_clear(&step, 1);
 	return rc;
 }

@@ -55,6 +55,7 @@ struct pg_pool {
 	size_t idle_count, total;   /* total: idle and in use */
 	size_t waiting;             /* callers */
 	unsigned generation;        /* of connections; those of an older one are given up */
+	int64_t server;             /* which one, as the last connection said */
 	int64_t heard_ns;           /* when the server last let us connect */
 	int64_t verdict_ns;         /* SUSPECT is DOWN from then on */
 	unsigned long finished;     /* attempts that have ended */
@@ -124,6 +125,9 @@ static void suspect(struct pg_pool *p)
 
 static void attempt_succeeded(struct pg_pool *p, struct pg_connection *c)
 {
+	if (c->server != p->server)
+		turn_generation(p); /* what leads elsewhere leads nowhere any more */
+	p->server = c->server;
 	c->pool = p;
 	c->patience_ms = p->patience_ms;
 	c->generation = p->generation;
@@ -331,10 +335,11 @@ void pg_pool_give(struct pg_pool *p, struct pg_connection *c)
 {
 	pg_look_for_demotion(c);
 	pthread_mutex_lock(&p->lock);
-	if (c->lost && c->generation == p->generation && (c->silent || c->demoted))
+	/* The others lead to the same server; and if that is well, it is the network that swallows them. */
+	if (c->lost && (c->silent || c->demoted) && c->generation == p->generation) {
 		suspect(p);
-	if (c->demoted && c->generation == p->generation)
-		turn_generation(p); /* the others lead to the same server */
+		turn_generation(p);
+	}
 	if (c->lost || c->generation != p->generation || p->total > p->config.connections) {
 		forget(p, c);
 	} else {

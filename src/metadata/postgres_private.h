@@ -37,6 +37,7 @@ struct pg_connection {
 	bool demoted; /* lost because the server takes no changes any more */
 	struct pg_pool
 		*pool; /* is asked after so much silence whether the server is there; or NULL */
+	int64_t server; /* another one where another server, or one that was started anew, is behind it */
 	int64_t patience_ms;
 	unsigned generation;        /* the pool's */
 	struct pg_connection *next; /* the pool's list of idle ones */

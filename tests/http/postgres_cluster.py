@@ -3,6 +3,9 @@
     cluster = PostgresCluster.shared()      # started once a process, or the one that DEPOTD_TEST_POSTGRES names
     url = cluster.create_database()         # a connection string to a new, empty database
     cluster.stop(); cluster.start()         # an outage; connections end at once
+    cluster.freeze(); cluster.thaw()        # SIGSTOP to all of its processes: nobody is refused, nobody is answered
+    cluster = PostgresCluster(tcp=True)     # one that listens on cluster.port of 127.0.0.1, too
+    standby = cluster.standby()             # another one that follows it; standby.promote()
 
 DEPOTD_TEST_POSTGRES is a connection string (postgresql:///postgres?host=/socket/dir&user=postgres) to a cluster whose role may
 create databases. tests/run.py sets it, so that all programs of one run share a cluster; C tests read it, too, and
@@ -17,8 +20,11 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
+import time
 import unittest
 import urllib.parse
 
@@ -39,23 +45,36 @@ def as_postgres(command):
     return ["runuser", "-u", "postgres", "--"] + command
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class PostgresCluster:
     _shared = None
     _numbers = itertools.count(1)
 
-    def __init__(self, settings=()):
+    def __init__(self, settings=(), tcp=False):
+        self._prepare(settings, tcp)
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+
+    def _prepare(self, settings, tcp):
         self.bin = binaries()
         if self.bin is None:
             raise unittest.SkipTest("PostgreSQL is not installed")
-        self.settings = {"fsync": "off", "listen_addresses": "''", "max_connections": "200", "shared_buffers": "64MB"}
+        self.port = free_port() if tcp else None
+        self.settings = {"fsync": "off", "listen_addresses": "127.0.0.1" if tcp else "''", "max_connections": "200",
+                         "shared_buffers": "64MB"}
         self.settings.update(settings)
+        if tcp:
+            self.settings["port"] = str(self.port)
         self.directory = tempfile.mkdtemp(prefix="depotd-pg-")
         self.data = os.path.join(self.directory, "data")
-        self.running = False
+        self.running = self.frozen = False
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.directory, user.pw_uid, user.pw_gid)
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         atexit.register(self.remove)
 
     @classmethod
@@ -81,17 +100,79 @@ class PostgresCluster:
                   "-o", "-k %s %s" % (self.directory, options))
         self.running = True
 
-    def stop(self):
-        if self.running:
-            self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", self.data)
+    def stop(self, mode="immediate"):
+        if self.running and self.frozen:
+            self.kill()
+        elif self.running:
+            self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", self.data)
             self.running = False
+
+    def processes(self):
+        """The postmaster first, then its children."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as file:
+            postmaster = int(file.readline())
+        children = []
+        for name in os.listdir("/proc"):
+            try:
+                with open("/proc/%d/stat" % int(name), encoding="ascii", errors="replace") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == postmaster:
+                        children.append(int(name))
+            except (ValueError, OSError):
+                continue
+        return [postmaster] + children
+
+    def kill(self):
+        """kill -9 to all of them: a machine that is gone. start() brings it back."""
+        processes = self.processes()
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        while any(os.path.exists("/proc/%d" % process) for process in processes):
+            time.sleep(0.01)
+        self.running = self.frozen = False
+
+    def freeze(self):
+        """The postmaster before its children, so that there are no new ones."""
+        self.frozen = True
+        os.kill(self.processes()[0], signal.SIGSTOP)
+        for process in self.processes()[1:]:
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self):
+        if self.frozen:
+            for process in reversed(self.processes()):
+                os.kill(process, signal.SIGCONT)
+            self.frozen = False
 
     def remove(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def url(self, database="postgres"):
-        return "postgresql:///%s?host=%s&user=postgres" % (database, urllib.parse.quote(self.directory, safe="/"))
+        port = "" if self.port is None else "&port=%d" % self.port
+        return "postgresql:///%s?host=%s&user=postgres%s" % (database, urllib.parse.quote(self.directory, safe="/"), port)
+
+    # --- a standby ---
+
+    def standby(self, synchronous=True):
+        """A new cluster that streams from this one and lets nobody write until promote()."""
+        other = StandbyCluster(self)
+        if synchronous:
+            self.wait_for_standby()
+        return other
+
+    def wait_for_standby(self, timeout=30):
+        """From here on what is committed is on the standby, too: an answer is never lost by promoting it."""
+        end = time.monotonic() + timeout
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.execute("SELECT pg_reload_conf()")
+        while self.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") != ["1"]:
+            if time.monotonic() > end:
+                raise RuntimeError("the standby does not follow")
+            time.sleep(0.02)
+
+    def promote(self):
+        """Returns when it takes writes."""
+        self._run("pg_ctl", "promote", "-w", "-t", "60", "-D", self.data)
 
     def execute(self, sql, database="postgres"):
         """Runs SQL through psql; returns its rows as lines, columns separated by |."""
@@ -112,11 +193,23 @@ class PostgresCluster:
         self.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % name)
 
 
+class StandbyCluster(PostgresCluster):
+    """Made from a base backup of a running primary, and started."""
+
+    def __init__(self, primary):
+        settings = {k: v for k, v in primary.settings.items() if k != "port"}
+        self._prepare(settings, tcp=primary.port is not None)
+        self._run("pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d",
+                  primary.url())
+        self.start()
+
+
 class GivenCluster(PostgresCluster):
     """Somebody else's cluster: databases are made in it, but it is neither started nor stopped here."""
 
     def __init__(self, url):
         self.given = urllib.parse.urlsplit(url)
+        self.port = None
 
     def url(self, database="postgres"):
         # urlunsplit drops the empty authority of postgresql:///…, which libpq asks for.
@@ -125,7 +218,7 @@ class GivenCluster(PostgresCluster):
     def start(self):
         raise unittest.SkipTest("the shared cluster is not ours to start")
 
-    def stop(self):
+    def stop(self, mode="immediate"):
         raise unittest.SkipTest("the shared cluster is not ours to stop")
 
 

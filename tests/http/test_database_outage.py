@@ -1,0 +1,438 @@
+"""The database goes away in every way it can, under a daemon with its default timeouts.
+
+To a client they are all the same: lists and changes are answered 503 with Retry-After within 5 s by the first request that finds
+out, and at once from then on; files by id go on; uploads go on, as 202 with "registered": false; and when the database is back,
+everything that was answered is listed within 2 s, once.
+
+DEPOTD_TEST_PROMOTES    how often a standby is promoted under load; default 1
+DEPOTD_TEST_TIMES       a file to which a line is appended for each fault: how long the first and later answers took
+"""
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.parse
+
+from depot_case import pattern_bytes, sha256, wait_until
+from depotd_server import DepotdServer, run_depotd, seconds
+from postgres_cluster import PostgresCluster
+from tcp_proxy import TcpProxy
+
+IN_TIME = 5.0   # the contract's word
+AT_ONCE = 1.0   # once it is known
+BACK = 2.0      # rows follow within
+UPLOADS_GO_ON = False
+BIG = 300_000   # is not kept in memory, nor in a journal
+
+
+class Upload:
+    def __init__(self, name, data, answer, took):
+        self.name, self.sha256, self.took = name, sha256(data), took
+        self.status, self.file = answer.status, answer.json()
+
+
+class Load:
+    """Clients that upload without pause until they are told to stop, and remember every answer."""
+
+    def __init__(self, server, label="load", clients=4, pause=0.01):
+        self.server, self.label, self.pause = server, label, pause
+        self.uploads, self.failures = [], []
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(clients)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number):
+        i = 0
+        while not self._stop.wait(self.pause):
+            i += 1
+            name = "%s-%d-%d" % (self.label, number, i)
+            data = pattern_bytes(BIG if i % 50 == 0 else 1 + i % 5000, name.encode())
+            begin = time.monotonic()
+            try:
+                answer = self.server.request("PUT", "/files/" + name, data)
+                with self._lock:
+                    if answer.status in (201, 202):
+                        self.uploads.append(Upload(name, data, answer, time.monotonic() - begin))
+                    else:
+                        self.failures.append((name, answer.status, answer.body[:300]))
+            except OSError as e:
+                with self._lock:
+                    self.failures.append((name, None, repr(e)))
+
+    def count(self, status=None):
+        with self._lock:
+            return sum(1 for u in self.uploads if status in (None, u.status))
+
+
+class OutageCase(unittest.TestCase):
+    def put(self, name, data):
+        begin = time.monotonic()
+        answer = self.server.request("PUT", "/files/" + name, data)
+        self.assertIn(answer.status, (201, 202), answer.body)
+        upload = Upload(name, data, answer, time.monotonic() - begin)
+        self.assertEqual(upload.file.get("registered"), False if answer.status == 202 else None)
+        return upload
+
+    def all_files(self, deadline):
+        """Every file of the list; asks again while the list is refused."""
+        files, target = [], "/files?limit=1000"
+        while target:
+            answer = self.server.request("GET", target)
+            if answer.status == 503 and time.monotonic() < deadline:
+                files, target = [], "/files?limit=1000"
+                time.sleep(0.02)
+                continue
+            self.assertEqual(answer.status, 200, answer.body)
+            page = answer.json()
+            files += page["files"]
+            cursor = page["next_cursor"]
+            target = cursor and "/files?limit=1000&cursor=" + urllib.parse.quote(cursor)
+        return files
+
+    def assert_all_listed(self, uploads, since):
+        """Each of them once, as it was answered, and registered, within 2 s of the database's return."""
+        deadline = since + seconds(BACK)
+        while True:
+            files = self.all_files(deadline)
+            listed = {f["id"]: f for f in files}
+            missing = [u for u in uploads if u.file["id"] not in listed]
+            if not missing:
+                break
+            if time.monotonic() > deadline:
+                self.fail("%d of %d answered uploads are not listed %.1f s after the database's return; the first is %r" %
+                          (len(missing), len(uploads), time.monotonic() - since, missing[0].file))
+            time.sleep(0.02)
+        took = time.monotonic() - since
+        self.assertEqual(len(files), len(listed), "a file is listed twice")
+        for u in uploads:
+            expected = {k: v for k, v in u.file.items() if k != "registered"}
+            self.assertEqual(listed[u.file["id"]], expected)
+            self.assertEqual(listed[u.file["id"]]["sha256"], u.sha256)
+        by_name = {}
+        for f in files:
+            by_name.setdefault(f["name"], []).append(f)
+        for u in uploads:
+            self.assertEqual(len(by_name[u.name]), 1, by_name[u.name])
+        return took
+
+
+class Faults(OutageCase):
+    """One PostgreSQL behind a proxy, both of the test's own; a daemon of its own for each fault."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = PostgresCluster({"max_connections": "60"}, tcp=True)
+        cls.addClassCleanup(cls.cluster.remove)
+        cls.cluster.start()
+        cls.cluster.execute("CREATE ROLE depotd LOGIN")
+
+    def setUp(self):
+        self.proxy = TcpProxy(("127.0.0.1", self.cluster.port))
+        self.addCleanup(self.proxy.close)
+        self.name = "outage_" + self.id().rpartition(".")[2][-50:]
+        self.cluster.execute("CREATE DATABASE %s OWNER depotd" % self.name)
+        self.server = DepotdServer(database="postgresql://depotd@127.0.0.1:%d/%s" % (self.proxy.port, self.name))
+        self.server.__enter__()
+        self.addCleanup(self.server.__exit__, None, None, None)
+
+    # --- what every fault must look like ---
+
+    def ask(self, method, target, body=None, headers=None):
+        begin = time.monotonic()
+        answer = self.server.request(method, target, body, headers)
+        return answer, time.monotonic() - begin
+
+    def refused(self, file):
+        """What needs the database."""
+        return [("GET", "/files"), ("GET", "/files?q=cached&sort=name"), ("DELETE", file["url"]),
+                ("PATCH", file["url"] + "/metadata", json.dumps({"name": "other"}),
+                 {"Content-Type": "application/merge-patch+json"})]
+
+    def assert_refused_all(self, file, limit):
+        """All kinds at the same time. The longest took."""
+        results = []
+        threads = [threading.Thread(target=lambda r=r: results.append((r[:2], self.ask(*r)))) for r in self.refused(file)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(results), len(threads))
+        for request, (answer, took) in results:
+            self.assertEqual(answer.status, 503, (request, answer.body))
+            self.assertRegex(answer.header("Retry-After", ""), r"\A[0-9]+\Z")
+            self.assertLess(took, seconds(limit), request)
+        return max(took for _, (_, took) in results)
+
+    def assert_served(self, upload, limit):
+        answer, took = self.ask("GET", upload.file["url"])
+        self.assertEqual((answer.status, sha256(answer.body)), (200, upload.sha256))
+        self.assertLess(took, seconds(limit))
+        answer, more = self.ask("GET", upload.file["url"] + "/metadata")
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.json(), {k: v for k, v in upload.file.items()})
+        return max(took, more)
+
+    def run_fault(self, begin, end):
+        cached, uncached, big = self.put("cached", b"cached"), self.put("uncached", b"u"), self.put("big", pattern_bytes(BIG))
+        self.server.stop()
+        self.server.start()
+        victim = self.put("victim", b"asked to change")
+        self.assert_served(cached, IN_TIME)
+        uploads = [cached, uncached, big, victim]
+        ended = False
+        begin()
+        try:
+            first = self.assert_refused_all(victim.file, IN_TIME)
+            later = self.assert_refused_all(victim.file, AT_ONCE)
+            served = self.assert_served(cached, AT_ONCE)
+            if UPLOADS_GO_ON:
+                served = max(served, self.assert_served(uncached, AT_ONCE), self.assert_served(big, AT_ONCE))
+            taken = [] if not UPLOADS_GO_ON else [self.put("away-%d" % i, b"%d" % i) for i in range(5)] + [self.put("away-big", pattern_bytes(BIG))]
+            for upload in taken:
+                self.assertEqual(upload.status, 202)
+                self.assertLess(upload.took, seconds(AT_ONCE))
+                self.assert_served(upload, AT_ONCE)
+            uploads += taken
+            ready = wait_until(lambda: (lambda r: r if r.status == 503 else None)(self.ask("GET", "/readyz")[0]), "it is not ready")
+            self.assertEqual(ready.json()["parts"]["database"]["status"], "failed", ready.body)
+            self.assertEqual(self.ask("GET", "/healthz")[0].status, 200)
+            end()
+            ended = True
+            back = self.assert_all_listed(uploads, time.monotonic())
+        finally:
+            if not ended:
+                end()
+        for upload in uploads:
+            self.assertNotIn("registered", self.ask("GET", upload.file["url"] + "/metadata")[0].json())
+        self.assertEqual(self.ask("DELETE", cached.file["url"])[0].status, 204)
+        wait_until(lambda: self.ask("GET", "/readyz")[0].status == 200, "it is ready again", 10)
+        self.note(first=first, later=later, served=served, upload=max((u.took for u in taken), default=0), back=back)
+
+    def note(self, **times):
+        if os.environ.get("DEPOTD_TEST_TIMES"):
+            with open(os.environ["DEPOTD_TEST_TIMES"], "a", encoding="utf-8") as file:
+                file.write("%-60s %s\n" % (self.id().rpartition(".")[2], "  ".join("%s %.2f" % pair for pair in times.items())))
+
+    # --- the faults ---
+
+    def test_stopped(self):
+        self.run_fault(self.cluster.stop, self.cluster.start)
+
+    def test_shut_down_politely(self):
+        self.run_fault(lambda: self.cluster.stop("fast"), self.cluster.start)
+
+    def test_frozen(self):
+        self.run_fault(self.cluster.freeze, self.cluster.thaw)
+
+    def test_a_black_hole(self):
+        self.run_fault(self.proxy.swallow, self.proxy.forward)
+
+    def test_connections_reset_and_refused(self):
+        self.run_fault(self.proxy.refuse, self.proxy.forward)
+
+    def end_sessions(self):
+        self.cluster.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'depotd'")
+
+    def test_out_of_connections(self):
+        def begin():
+            self.cluster.execute("ALTER DATABASE %s CONNECTION LIMIT 0" % self.name)
+            self.end_sessions()
+        self.run_fault(begin, lambda: self.cluster.execute("ALTER DATABASE %s CONNECTION LIMIT -1" % self.name))
+
+    def test_read_only_for_new_sessions(self):
+        def begin():
+            self.cluster.execute("ALTER DATABASE %s SET default_transaction_read_only = on" % self.name)
+            self.end_sessions()
+        self.run_fault(begin, lambda: self.cluster.execute("ALTER DATABASE %s RESET default_transaction_read_only" % self.name))
+
+    def test_read_only_under_sessions_that_stay(self):
+        """The server reloads its configuration. A session says so with its next answer, which may still be a good one."""
+        def set_to(what):
+            self.cluster.execute("ALTER SYSTEM %s" % what)
+            self.cluster.execute("SELECT pg_reload_conf()")
+
+        def begin():
+            set_to("SET default_transaction_read_only = on")
+            wait_until(lambda: self.ask("GET", "/files")[0].status == 503, "every old connection is given up")
+        self.run_fault(begin, lambda: set_to("RESET default_transaction_read_only"))
+
+    def test_let_in_no_more(self):
+        def begin():
+            self.cluster.execute("ALTER ROLE depotd NOLOGIN")
+            self.end_sessions()
+        self.run_fault(begin, lambda: self.cluster.execute("ALTER ROLE depotd LOGIN"))
+
+    # --- starting without it ---
+
+    def test_serve_starts_without_its_database_and_makes_the_schema_when_it_comes(self):
+        self.server.stop()
+        self.cluster.execute("DROP DATABASE %s" % self.name)
+        self.cluster.execute("CREATE DATABASE %s OWNER depotd" % self.name)
+        for begin, end in ((self.cluster.stop, self.cluster.start), (self.proxy.swallow, self.proxy.forward)):
+            with self.subTest(begin=begin.__name__):
+                begin()
+                try:
+                    since = time.monotonic()
+                    self.server.start()
+                    self.assertLess(time.monotonic() - since, seconds(IN_TIME))
+                    self.server.wait_for_stderr(r"warning.*no database yet: PostgreSQL: .*")
+                    self.assertEqual(self.ask("GET", "/healthz")[0].status, 200)
+                    ready = self.ask("GET", "/readyz")[0]
+                    self.assertEqual((ready.status, ready.json()["parts"]["database"]["status"]), (503, "failed"), ready.body)
+                    answer, took = self.ask("GET", "/files")
+                    self.assertEqual(answer.status, 503)
+                    self.assertRegex(answer.header("Retry-After", ""), r"\A[0-9]+\Z")
+                    self.assertLess(took, seconds(AT_ONCE))
+                    uploads = [] if not UPLOADS_GO_ON else [self.put("early-%s-%d" % (begin.__name__, i), b"%d" % i) for i in range(3)]
+                    self.assertTrue(all(u.status == 202 for u in uploads))
+                finally:
+                    end()
+                self.assert_all_listed(uploads, time.monotonic())
+                self.server.wait_for_stderr(r"the database is there")
+                wait_until(lambda: self.ask("GET", "/readyz")[0].status == 200, "it is ready", 10)
+                self.server.stop()
+        self.server.start()
+
+    def test_serve_stops_at_once_while_it_waits_for_its_database(self):
+        self.server.stop()
+        self.proxy.swallow()
+        self.server.start()
+        since = time.monotonic()
+        self.server.stop()
+        self.assertLess(time.monotonic() - since, seconds(3))
+        self.proxy.forward()
+        self.server.start()
+
+    def test_readiness_says_what_the_database_does_not_like(self):
+        self.server.stop()
+        self.cluster.execute("ALTER ROLE depotd NOLOGIN")
+        try:
+            self.server.start()
+            self.server.wait_for_stderr(r"no database yet: .*not permitted to log in")
+            detail = self.ask("GET", "/readyz")[0].json()["parts"]["database"]["detail"]
+            self.assertIn("not permitted to log in", detail)
+        finally:
+            self.cluster.execute("ALTER ROLE depotd LOGIN")
+        wait_until(lambda: self.ask("GET", "/files")[0].status == 200, "the list is there", 10)
+
+    def test_what_mends_does_not_start_without_a_database(self):
+        self.server.stop()
+        self.proxy.refuse()
+        for command, status in (("check", 2), ("reindex", 1), ("migrate", 1)):
+            result = self.server.command(command)
+            self.assertEqual(result.returncode, status, result.stderr)
+            self.assertRegex(result.stderr, r"\Adepotd: [^\n]*refused[^\n]*\n\Z")
+        self.proxy.forward()
+        self.server.start()
+
+
+class Promotion(OutageCase):
+    """A standby takes over, under load; the daemon knows both hosts."""
+
+    def test_a_standby_is_promoted_under_load(self):
+        cycles = int(os.environ.get("DEPOTD_TEST_PROMOTES", "1"))
+        primary = PostgresCluster(tcp=True)
+        self.addCleanup(lambda: primary.remove())
+        primary.start()
+        primary.execute("CREATE ROLE depotd LOGIN")
+        primary.execute("CREATE DATABASE depot OWNER depotd")
+        standby = primary.standby()
+        self.addCleanup(lambda: standby.remove())
+        # The daemon's two hosts stay the same while clusters come and go behind them.
+        proxies = [TcpProxy(("127.0.0.1", c.port)) for c in (primary, standby)]
+        for proxy in proxies:
+            self.addCleanup(proxy.close)
+        url = "postgresql://depotd@127.0.0.1:%d,127.0.0.1:%d/depot?target_session_attrs=read-write" % tuple(p.port for p in proxies)
+        ways = [primary.kill.__func__, primary.freeze.__func__, primary.stop.__func__]
+        with DepotdServer(database=url) as self.server:
+            uploads = [self.put("before", b"before")]
+            for cycle in range(cycles):
+                with self.subTest(cycle=cycle, way=ways[cycle % 3].__name__), Load(self.server, "cycle%d" % cycle) as load:
+                    wait_until(lambda: load.count() >= 20, "the load runs")
+                    ways[cycle % 3](primary)
+                    time.sleep(0.2 * (cycle % 4))
+                    standby.promote()
+                    since = time.monotonic()
+                    self.all_files(since + seconds(BACK))
+                    back = time.monotonic() - since
+                    before = load.count()
+                    wait_until(lambda: load.count() >= before + 20, "the load goes on")
+                self.assertEqual(load.failures if UPLOADS_GO_ON else [], [])
+                uploads += load.uploads
+                listed = self.assert_all_listed(uploads, max(since, time.monotonic()))
+                Faults.note(self, list_back=back, rows_back=listed, longest_upload=max(u.took for u in load.uploads),
+                            deferred=load.count(202), uploads=load.count())
+                # The one that was killed is made anew as the standby of the new one, at its old place.
+                old, primary = primary, standby
+                if old.running:
+                    old.kill()
+                old.remove()
+                standby = primary.standby()
+                index = 0 if proxies[0].target == ("127.0.0.1", old.port) else 1
+                proxies[index].refuse()
+                proxies[index].target = ("127.0.0.1", standby.port)
+                proxies[index].forward()
+            check = self.server.command("check", "--verify")
+            self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
+
+    def test_a_name_gets_another_address(self):
+        """As managed databases fail over: one name, whose address changes; the old one is a black hole from then on."""
+        if os.geteuid() != 0:
+            self.skipTest("another /etc/hosts takes root")
+        primary = PostgresCluster(tcp=True)
+        self.addCleanup(primary.remove)
+        primary.start()
+        primary.execute("CREATE ROLE depotd LOGIN")
+        primary.execute("CREATE DATABASE depot OWNER depotd")
+        standby = primary.standby()
+        self.addCleanup(standby.remove)
+        old = TcpProxy(("127.0.0.1", primary.port), host="127.0.0.2")
+        self.addCleanup(old.close)
+        new = TcpProxy(("127.0.0.1", standby.port), host="127.0.0.3", port=old.port)
+        self.addCleanup(new.close)
+        directory = tempfile.mkdtemp(prefix="depotd-hosts-")
+        self.addCleanup(shutil.rmtree, directory)
+        hosts = os.path.join(directory, "hosts")
+
+        def name_is(address):
+            with open(hosts, "w", encoding="ascii") as file:
+                file.write("127.0.0.1 localhost\n%s database.depotd.test\n" % address)
+        name_is("127.0.0.2")
+        wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+                   'mount --bind "$0" /etc/hosts && exec "$@"', hosts]
+        if subprocess.run(wrapper + ["true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("no mount namespaces here")
+        url = "postgresql://depotd@database.depotd.test:%d/depot" % old.port
+        with DepotdServer(database=url, wrapper=wrapper) as self.server:
+            uploads = [self.put("before", b"before")]
+            with Load(self.server) as load:
+                wait_until(lambda: load.count() >= 20, "the load runs")
+                old.swallow()
+                standby.promote()
+                name_is("127.0.0.3")
+                since = time.monotonic()
+                # The black hole has to be found out first.
+                self.all_files(since + seconds(IN_TIME + BACK))
+                back = time.monotonic() - since
+            self.assertEqual(load.failures if UPLOADS_GO_ON else [], [])
+            uploads += load.uploads
+            self.assert_all_listed(uploads, time.monotonic())
+            Faults.note(self, list_back=back, longest_upload=max(u.took for u in load.uploads))
+
+
+if __name__ == "__main__":
+    unittest.main()
