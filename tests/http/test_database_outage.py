@@ -26,7 +26,7 @@ from tcp_proxy import TcpProxy
 IN_TIME = 5.0   # the contract's word
 AT_ONCE = 1.0   # once it is known
 BACK = 2.0      # rows follow within
-UPLOADS_GO_ON = False
+UPLOADS_GO_ON = True
 BIG = 300_000   # is not kept in memory, nor in a journal
 
 

@@ -1,0 +1,681 @@
+-- Named statements of the metadata store: PostgreSQL.
+--
+-- sql/postgres and sql/sqlite hold the same names with the same parameters in the same order and the same
+-- result columns, so that the program has one implementation for both.
+--
+-- FORM
+--   A line `-- name: NAME` begins a statement, a line `-- fragment: NAME` a piece of one; its text ends at the
+--   next such line or at the end of the file. `-- name: NAME = A B C` is the statement that has the text of the fragments
+--   A, B, C one behind the other. Other lines that begin with `--` are comments. No trailing semicolon, except
+--   where a statement says that it is a script (several commands, no parameters).
+--
+-- VALUES
+--   Parameters and results are int64 or text, or null; nothing else.
+--     uuid        text of 36 characters, lower case
+--     time        int64, milliseconds since 1970 UTC
+--     sha256      text of 64 lower case hexadecimal digits
+--     tags        text, a JSON array of strings        attributes  text, a JSON object
+--     facets      text, a JSON array of int64 without duplicates (below)
+--     ids         text, a JSON array of uuids
+--     flag        int64 0 or 1
+--   PostgreSQL cannot hold U+0000 in text or in JSON: refuse it before.
+--
+-- FILE ROWS, the thirteen columns wherever "file row" is written:
+--   0 id  1 name  2 size  3 type  4 sniffed|null  5 sha256  6 created_at  7 expires_at|null  8 owner|null
+--   9 visibility ('private' | 'public')  10 tags  11 attributes  12 revision
+--
+-- FACETS
+--   A facet is one thing to filter by: a file has it or has it not. Its number is the first eight bytes,
+--   most significant first, of SHA-256 over a kind letter and a text, as a signed 64-bit integer:
+--     't' TYPE            image/png
+--     'm' MAJOR           image            (of TYPE, before the slash)
+--     'o' OWNER
+--     'g' TAG             each tag
+--     'a' PATH 0x00 VALUE each leaf of attributes: PATH is its keys joined by dots; VALUE the string itself, or the JSON
+--                         text of a number, true or false. Each scalar member of an array counts under the array's
+--                         path. null, and what lies inside an array's objects and arrays, has no facet.
+--   At most 512 of a file, in that order. name_folded is the name with each code point in lower case.
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Session, health
+
+-- Once on every new connection, after which every statement may be prepared. The settings take guesses away
+-- from the planner: each statement below has one intended plan, whatever the statistics say.
+-- name: session_setup
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('jit', 'off', false),
+       set_config('max_parallel_workers_per_gather', '0', false),
+       set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false),
+       set_config('enable_material', 'off', false),
+       set_config('enable_memoize', 'off', false),
+       set_config('work_mem', '16MB', false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('timezone', 'UTC', false)
+
+-- name: ping
+SELECT 1
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Migrations. Under migrations_lock, which is held by the session, not by a transaction:
+-- lock, prepare, list, then for each file that is not in the list BEGIN, the file, migration_record, COMMIT; unlock.
+
+-- Waits for a node that migrates at the same time.
+-- name: migrations_lock
+SELECT 1 FROM (SELECT pg_advisory_lock(491913175)) AS held
+
+-- name: migrations_unlock
+SELECT pg_advisory_unlock(491913175)::int::bigint
+
+-- A script.
+-- name: migrations_prepare
+DO $$
+BEGIN
+	IF to_regnamespace('depot_internal') IS NULL THEN
+		CREATE SCHEMA depot_internal;
+	END IF;
+	IF to_regclass('depot_internal.migration') IS NULL THEN
+		CREATE TABLE depot_internal.migration (
+			version    bigint PRIMARY KEY,
+			name       text   NOT NULL,
+			checksum   text   NOT NULL,
+			applied_at bigint NOT NULL
+		);
+	END IF;
+END
+$$;
+
+-- 1 where there is a schema at all, else no row. For a program that may not migrate.
+-- name: migrations_present
+SELECT 1 WHERE to_regclass('depot_internal.migration') IS NOT NULL
+
+-- 0 version  1 name  2 checksum  3 applied_at
+-- name: migrations_list
+SELECT version, name, checksum, applied_at FROM depot_internal.migration ORDER BY version
+
+-- $1 version  $2 name (0001_files.sql)  $3 checksum (SHA-256 of the file)  $4 applied_at
+-- name: migration_record
+INSERT INTO depot_internal.migration (version, name, checksum, applied_at)
+VALUES ($1::bigint, $2::text, $3::text, $4::bigint)
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Changes
+
+-- $1 id  $2 created_at  $3 name  $4 name_folded  $5 size  $6 type  $7 sniffed|null  $8 sha256  $9 expires_at|null
+-- $10 owner|null  $11 visibility  $12 tags  $13 attributes  $14 revision  $15 facets
+-- One row `1`: inserted. No row: a file of this id is there already and is left as it is.
+-- name: file_insert
+WITH f AS (
+	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
+	                                 visibility, tags, attributes, revision, facets)
+	VALUES ($1::uuid, $2::bigint, $3::text, $4::text, $5::bigint, $6::text, $7::text, decode($8::text, 'hex'),
+	        $9::bigint, $10::text, $11::text, ARRAY(SELECT json_array_elements_text($12::json)), $13::jsonb,
+	        $14::bigint, translate($15::text, '[]', '{}')::bigint[])
+	ON CONFLICT (id) DO NOTHING
+	RETURNING id, created_at, size, name, facets, facet_bits
+), k AS (
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+)
+SELECT 1 FROM f
+
+-- The same for many files: checks, defaults and index expressions are made ready once instead of once a row.
+-- $1 JSON array of objects whose members are file_insert's parameters by name; tags, attributes and facets are texts here too
+-- One row `1` for each file that was inserted.
+-- name: file_insert_many
+WITH r AS MATERIALIZED (
+	SELECT id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags, attributes,
+	       revision, translate(facets, '[]', '{}')::bigint[] AS facets
+	  FROM json_to_recordset($1::json)
+	       AS x(id uuid, created_at bigint, name text, name_folded text, size bigint, type text, sniffed text, sha256 text,
+	            expires_at bigint, owner text, visibility text, tags text, attributes text, revision bigint, facets text)
+), f AS (
+	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
+	                                 visibility, tags, attributes, revision, facets)
+	SELECT id, created_at, name, name_folded, size, type, sniffed, decode(sha256, 'hex'), expires_at, owner, visibility,
+	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets
+	  FROM r
+	ON CONFLICT (id) DO NOTHING
+	RETURNING id, created_at, size, name, facets, facet_bits
+), k AS (
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+)
+SELECT 1 FROM f
+
+-- What PATCH may change, where the row still has revision $2.
+-- $1 id  $2 expected revision  $3 name  $4 name_folded  $5 expires_at|null  $6 visibility  $7 tags  $8 attributes  $9 facets
+-- The file row as it is now (revision $2 + 1); no row: absent, or at another revision.
+-- name: file_update
+WITH old AS MATERIALIZED (
+	SELECT id, created_at, name, facets, facet_bits FROM depot_internal.file
+	 WHERE id = $1::uuid AND revision = $2::bigint FOR UPDATE
+), f AS (
+	UPDATE depot_internal.file u
+	   SET name = $3::text, name_folded = $4::text, expires_at = $5::bigint, visibility = $6::text,
+	       tags = ARRAY(SELECT json_array_elements_text($7::json)), attributes = $8::jsonb,
+	       facets = translate($9::text, '[]', '{}')::bigint[],
+	       revision = u.revision + 1
+	  FROM old WHERE u.id = old.id
+	RETURNING u.*
+), gone AS (
+	DELETE FROM depot_internal.file_facet k
+	 USING old, f, unnest(old.facets) AS x(facet)
+	 WHERE k.facet = x.facet AND k.created_at = old.created_at AND k.id = old.id
+	   AND x.facet <> ALL (f.facets)
+), kept AS (
+	UPDATE depot_internal.file_facet k SET name = f.name, facet_bits = f.facet_bits
+	  FROM old, f, unnest(old.facets) AS x(facet)
+	 WHERE k.facet = x.facet AND k.created_at = old.created_at AND k.id = old.id
+	   AND x.facet = ANY (f.facets) AND (old.name, old.facet_bits) <> (f.name, f.facet_bits)
+), fresh AS (
+	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM old, f, unnest(f.facets) AS x(facet)
+	 WHERE x.facet <> ALL (old.facets)
+	ON CONFLICT DO NOTHING
+)
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM f
+
+-- $1 id. The file row as it was; no row: absent.
+-- name: file_delete
+WITH f AS (
+	DELETE FROM depot_internal.file WHERE id = $1::uuid RETURNING *
+)
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM f
+
+-- $1 id  $2 now. As file_delete, but only while it is past its expiry (a PATCH may have come between).
+-- name: file_delete_expired
+WITH f AS (
+	DELETE FROM depot_internal.file WHERE id = $1::uuid AND expires_at <= $2::bigint RETURNING *
+)
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM f
+
+-- Tells the other nodes, when the transaction commits, to forget these ids. $1 ids joined by commas, at most 200.
+-- name: notify
+SELECT pg_notify('depot_files', $1::text)
+
+-- name: listen
+LISTEN depot_files
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Look-ups
+
+-- $1 id. A file row, past its expiry or not.
+-- name: file_by_id
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM depot_internal.file f
+ WHERE f.id = $1::uuid
+
+-- $1 ids. 0 id, of those that have a row, past expiry or not; in no order.
+-- name: files_present
+SELECT f.id::text
+  FROM json_array_elements_text($1::json) AS x(id)
+  JOIN depot_internal.file f ON f.id = x.id::uuid
+
+-- $1 ids. File rows, past their expiry or not; in no order.
+-- name: files_by_ids
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM json_array_elements_text($1::json) AS x(id)
+  JOIN depot_internal.file f ON f.id = x.id::uuid
+
+-- Every file, past its expiry or not, in the order of ids. $1 id behind which to start (nil UUID: at the start)  $2 limit
+-- name: files_walk
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM depot_internal.file f
+ WHERE f.id > $1::uuid
+ ORDER BY f.id LIMIT $2::bigint
+
+-- Files past their expiry, the longest first. $1 now  $2 limit
+-- name: files_expired
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision
+  FROM depot_internal.file f
+ WHERE f.expires_at <= $1::bigint
+ ORDER BY f.expires_at, f.id LIMIT $2::bigint
+
+-- About how many files there are: cheap, from the planner's statistics.
+-- name: files_estimate
+SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'depot_internal.file'::regclass
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Lists
+--
+-- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
+-- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
+--
+--   $1 rows wanted          $2 budget: rows to look at       $3 now
+--   $4 facet|null           the one to go by (walk_facet, fetch_facet_*)
+--   $5 facets               all that a file must have, the one of $4 included; '[]' none
+--   $6 from_number|null  $7 from_name|null  $8 from_id       where to start, below
+--   $9 created_low, inclusive   $10 created_high, exclusive  (none: -2^63, 2^63-1)
+--   $11 size_low  $12 size_high, both inclusive              (none: 0, 2^63-1)
+--   $13 name|null  $14 sha256|null  $15 q|null, folded as name_folded is
+--   $16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
+--
+--   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
+--   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
+--   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
+--   No `end` and fewer rows than wanted: there are no more.
+--
+-- Where to start: behind the cursor's (value, id) if there is one, else
+--   created asc  (created_low, nil)      desc (created_high, nil)
+--   size    asc  (size_low, nil)         desc (size_high + 1 but at most 2^63-1, nil)
+--   name    asc  (null, nil)             desc (null, last)
+--   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
+--
+-- Two kinds:
+--   files_walk_SOURCE_SORT_DIR   reads $2 rows of an index in the order asked for. `end` set: go on behind that row with
+--                                another run, or answer a short page whose cursor is that row.
+--   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first $2.
+--   SOURCE of walk:  all, facet ($4), same (name = $13; with SORT = name only), content (sha256 = $14; SORT = created only)
+--   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet $4; each without
+--                    the sort of its own range), name (not with SORT = name), sha256 (not created), search (q)
+--   SORT: created, name, size.  DIR: asc, desc.
+--
+-- HOW TO CHOOSE. tests/bench/list_latency.py is the same in Python, with the constants; docs/schema.md has the figures.
+--   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
+--   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
+--   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
+--   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to probe; first budget rows wanted + 16.
+--   3. Probe: files_probe_all for name and sha256, and R if F is empty; files_probe_facets for F, if R is not empty or F
+--      has several. Then:
+--      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
+--      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
+--      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
+--         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
+--   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings
+--      up). Else walk on until SEARCH_TIME (40 ms).
+--   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
+--   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
+--   like any other: only the lack of a cursor ends a list.
+--   Fetches have the budget 4 * rows wanted, then 100000 behind `end`; fetch search has 100000 at once.
+
+-- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
+-- digits, 2 letters or digits, 3 characters.
+-- name: search_index
+SELECT CASE WHEN i.indexrelid IS NULL THEN 0 WHEN d.datctype IN ('C', 'POSIX') THEN 1 ELSE 2 END::bigint
+  FROM pg_catalog.pg_database d
+  LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = to_regclass('depot_internal.file_by_trigram') AND i.indisvalid
+ WHERE d.datname = current_database()
+
+-- About how many names the trigram index would bring up for q (those with all of q's trigrams), and in how many blocks of
+-- the table they lie, from 200 blocks taken at random. $1 q  $2 most to count. 0 names  1 blocks
+-- name: files_probe_search
+SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
+       least($2::bigint, coalesce((count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint, 0))
+  FROM depot_internal.file f
+       TABLESAMPLE SYSTEM (least(100, 20000.0 / greatest(1, pg_relation_size('depot_internal.file')
+                                                      / current_setting('block_size')::int)))
+ CROSS JOIN (SELECT greatest(1, pg_relation_size('depot_internal.file') / current_setting('block_size')::int / 200.0)
+                    AS scale) t
+ WHERE f.name_folded LIKE ALL (ARRAY(
+	SELECT '%' || substr($1::text, i, 3) || '%' FROM generate_series(1, length($1::text) - 2) i
+	 WHERE substr($1::text, i, 3) !~ '[\x01-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]'))
+
+-- fragment: list_row
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       r.ok::int::bigint, (w.n = $2)::int::bigint
+  FROM (
+
+-- fragment: list_count_created_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at, k.id) AS n FROM (
+
+-- fragment: list_count_created_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_name_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name, k.id) AS n FROM (
+
+-- fragment: list_count_name_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_size_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size, k.id) AS n FROM (
+
+-- fragment: list_count_size_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
+
+-- fragment: walk_all_created_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+		 ORDER BY k.created_at, k.id LIMIT $2::bigint
+
+-- fragment: walk_all_created_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_all_name_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+		 ORDER BY k.name, k.id LIMIT $2::bigint
+
+-- fragment: walk_all_name_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_all_size_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
+		 ORDER BY k.size, k.id LIMIT $2::bigint
+
+-- fragment: walk_all_size_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
+		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_facet_created_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+		 ORDER BY k.created_at, k.id LIMIT $2::bigint
+
+-- fragment: walk_facet_created_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_facet_name_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+		 ORDER BY k.name, k.id LIMIT $2::bigint
+
+-- fragment: walk_facet_name_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_facet_size_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
+		 ORDER BY k.size, k.id LIMIT $2::bigint
+
+-- fragment: walk_facet_size_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+		 WHERE k.facet = $4::bigint AND (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
+		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_same_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE k.name = $13::text AND k.id > $8::uuid
+		 ORDER BY k.name, k.id LIMIT $2::bigint
+
+-- fragment: walk_same_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE k.name = $13::text AND k.id < $8::uuid
+		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: walk_content_asc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+		 ORDER BY k.created_at, k.id LIMIT $2::bigint
+
+-- fragment: walk_content_desc
+		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+		 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: fetch_created
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+			 WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint
+			OFFSET 0) k
+
+-- fragment: fetch_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+			 WHERE k.size BETWEEN $11::bigint AND $12::bigint
+			OFFSET 0) k
+
+-- fragment: fetch_name
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+			 WHERE k.name = $13::text
+			OFFSET 0) k
+
+-- fragment: fetch_sha256
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+			 WHERE k.sha256 = decode($14::text, 'hex')
+			OFFSET 0) k
+
+-- fragment: fetch_search
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
+			 WHERE k.name_folded LIKE '%' || replace(replace(replace($15::text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+			OFFSET 0) k
+
+-- fragment: fetch_facet_created
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+			 WHERE k.facet = $4::bigint AND k.created_at >= $9::bigint AND k.created_at < $10::bigint
+			OFFSET 0) k
+
+-- Of the indexes file_facet_by_name alone has the name, but to go by it reads all of the facet: asking for the ctid, which
+-- no index has, keeps the planner from it.
+-- fragment: fetch_facet_created_named
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
+			 WHERE k.facet = $4::bigint AND k.created_at >= $9::bigint AND k.created_at < $10::bigint
+			   AND k.ctid <> '(0,0)'::tid
+			OFFSET 0) k
+
+-- fragment: fetch_facet_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
+			 WHERE k.facet = $4::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+			OFFSET 0) k
+
+-- fragment: fetch_facet_size_named
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
+			 WHERE k.facet = $4::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+			   AND k.ctid <> '(0,0)'::tid
+			OFFSET 0) k
+
+-- fragment: pick_created_asc
+		 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid)
+		 ORDER BY k.created_at, k.id LIMIT $2::bigint
+
+-- fragment: pick_created_desc
+		 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid)
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: pick_name_asc
+		 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+		 ORDER BY k.name, k.id LIMIT $2::bigint
+
+-- fragment: pick_name_desc
+		 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: pick_size_asc
+		 WHERE (k.size, k.id) > ($6::bigint, $8::uuid)
+		 ORDER BY k.size, k.id LIMIT $2::bigint
+
+-- fragment: pick_size_desc
+		 WHERE (k.size, k.id) < ($6::bigint, $8::uuid)
+		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: list_check
+	) k) c
+	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~c.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
+	    OR c.n = $2
+       ) w
+  JOIN depot_internal.file f ON f.id = w.id
+ CROSS JOIN LATERAL (
+	SELECT w.created_at >= $9 AND w.created_at < $10 AND w.size BETWEEN $11 AND $12
+	   AND ($13 IS NULL OR f.name = $13)
+	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
+	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
+	   AND (f.expires_at > $3::bigint) IS NOT FALSE
+	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid) IS NULL) AS ok
+       ) r
+ WHERE r.ok OR w.n = $2
+
+-- fragment: list_order_created_asc
+ ORDER BY w.created_at, w.id LIMIT $1::bigint
+
+-- fragment: list_order_created_desc
+ ORDER BY w.created_at DESC, w.id DESC LIMIT $1::bigint
+
+-- fragment: list_order_name_asc
+ ORDER BY w.name, w.id LIMIT $1::bigint
+
+-- fragment: list_order_name_desc
+ ORDER BY w.name DESC, w.id DESC LIMIT $1::bigint
+
+-- fragment: list_order_size_asc
+ ORDER BY w.size, w.id LIMIT $1::bigint
+
+-- fragment: list_order_size_desc
+ ORDER BY w.size DESC, w.id DESC LIMIT $1::bigint
+
+-- fragment: walk_row
+SELECT * FROM (
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       1::bigint, 0::bigint
+  FROM (
+
+-- fragment: walk_check
+       ) k
+  JOIN depot_internal.file f ON f.id = k.id
+ WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
+	   AND ($13 IS NULL OR f.name = $13)
+	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
+	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
+	   AND (f.expires_at > $3::bigint) IS NOT FALSE
+	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid) IS NULL)
+
+-- fragment: walk_order_created_asc
+ ORDER BY k.created_at, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_created_desc
+ ORDER BY k.created_at DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_order_same_asc
+ ORDER BY k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_name_asc
+ ORDER BY k.name, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_same_desc
+ ORDER BY k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_order_name_desc
+ ORDER BY k.name DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_order_size_asc
+ ORDER BY k.size, k.id LIMIT $1::bigint) page
+
+-- fragment: walk_order_size_desc
+ ORDER BY k.size DESC, k.id DESC LIMIT $1::bigint) page
+
+-- fragment: walk_end
+UNION ALL
+SELECT * FROM (
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       0::bigint, 1::bigint
+  FROM (SELECT k.id FROM (
+
+-- fragment: walk_end_tail
+       ) k OFFSET $2::bigint - 1 LIMIT 1) e
+  JOIN depot_internal.file f ON f.id = e.id) behind
+ LIMIT $1
+
+-- name: files_walk_all_created_asc = walk_row walk_all_created_asc walk_check walk_order_created_asc walk_end walk_all_created_asc walk_end_tail
+-- name: files_walk_all_created_desc = walk_row walk_all_created_desc walk_check walk_order_created_desc walk_end walk_all_created_desc walk_end_tail
+-- name: files_walk_all_name_asc = walk_row walk_all_name_asc walk_check walk_order_name_asc walk_end walk_all_name_asc walk_end_tail
+-- name: files_walk_all_name_desc = walk_row walk_all_name_desc walk_check walk_order_name_desc walk_end walk_all_name_desc walk_end_tail
+-- name: files_walk_all_size_asc = walk_row walk_all_size_asc walk_check walk_order_size_asc walk_end walk_all_size_asc walk_end_tail
+-- name: files_walk_all_size_desc = walk_row walk_all_size_desc walk_check walk_order_size_desc walk_end walk_all_size_desc walk_end_tail
+-- name: files_walk_facet_created_asc = walk_row walk_facet_created_asc walk_check walk_order_created_asc walk_end walk_facet_created_asc walk_end_tail
+-- name: files_walk_facet_created_desc = walk_row walk_facet_created_desc walk_check walk_order_created_desc walk_end walk_facet_created_desc walk_end_tail
+-- name: files_walk_facet_name_asc = walk_row walk_facet_name_asc walk_check walk_order_name_asc walk_end walk_facet_name_asc walk_end_tail
+-- name: files_walk_facet_name_desc = walk_row walk_facet_name_desc walk_check walk_order_name_desc walk_end walk_facet_name_desc walk_end_tail
+-- name: files_walk_facet_size_asc = walk_row walk_facet_size_asc walk_check walk_order_size_asc walk_end walk_facet_size_asc walk_end_tail
+-- name: files_walk_facet_size_desc = walk_row walk_facet_size_desc walk_check walk_order_size_desc walk_end walk_facet_size_desc walk_end_tail
+-- name: files_walk_same_name_asc = walk_row walk_same_asc walk_check walk_order_same_asc walk_end walk_same_asc walk_end_tail
+-- name: files_walk_same_name_desc = walk_row walk_same_desc walk_check walk_order_same_desc walk_end walk_same_desc walk_end_tail
+-- name: files_walk_content_created_asc = walk_row walk_content_asc walk_check walk_order_created_asc walk_end walk_content_asc walk_end_tail
+-- name: files_walk_content_created_desc = walk_row walk_content_desc walk_check walk_order_created_desc walk_end walk_content_desc walk_end_tail
+-- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_created_size_desc = list_row list_count_size_desc fetch_created pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_size_created_asc = list_row list_count_created_asc fetch_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_size_created_desc = list_row list_count_created_desc fetch_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_size_name_asc = list_row list_count_name_asc fetch_size pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_size_name_desc = list_row list_count_name_desc fetch_size pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_name_created_asc = list_row list_count_created_asc fetch_name pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_name_created_desc = list_row list_count_created_desc fetch_name pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_name_size_asc = list_row list_count_size_asc fetch_name pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_name_size_desc = list_row list_count_size_desc fetch_name pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_sha256_name_asc = list_row list_count_name_asc fetch_sha256 pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_sha256_name_desc = list_row list_count_name_desc fetch_sha256 pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_sha256_size_asc = list_row list_count_size_asc fetch_sha256 pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_sha256_size_desc = list_row list_count_size_desc fetch_sha256 pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_search_created_asc = list_row list_count_created_asc fetch_search pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_search_created_desc = list_row list_count_created_desc fetch_search pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_search_name_asc = list_row list_count_name_asc fetch_search pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_search_name_desc = list_row list_count_name_desc fetch_search pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_search_size_asc = list_row list_count_size_asc fetch_search pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_search_size_desc = list_row list_count_size_desc fetch_search pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_created_name_asc = list_row list_count_name_asc fetch_facet_created_named pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_created_name_desc = list_row list_count_name_desc fetch_facet_created_named pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_facet_created_size_asc = list_row list_count_size_asc fetch_facet_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_facet_created_size_desc = list_row list_count_size_desc fetch_facet_created pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_size_created_asc = list_row list_count_created_asc fetch_facet_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size_named pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size_named pick_name_desc list_check list_order_name_desc
+
+-- Bounded counts, to choose the way of a list by. $1 facets  $2 most to count  $3 created_low  $4 created_high  $5 size_low
+-- $6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size
+-- name: files_probe_facets
+SELECT x.facet,
+       (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file_facet k
+		 WHERE k.facet = x.facet AND k.created_at >= $3::bigint AND k.created_at < $4::bigint
+		 LIMIT $2::bigint) c),
+       (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file_facet k
+		 WHERE k.facet = x.facet AND k.size BETWEEN $5::bigint AND $6::bigint
+		 LIMIT $2::bigint) c)
+  FROM unnest(translate($1::text, '[]', '{}')::bigint[]) AS x(facet)
+
+-- The same of all files. $1 name|null  $2 most to count  $3 created_low  $4 created_high  $5 size_low  $6 size_high
+-- $7 sha256|null. 0 files created in that range  1 of that size  2 of that name  3 of that content
+-- name: files_probe_all
+SELECT (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file k
+		 WHERE k.created_at >= $3::bigint AND k.created_at < $4::bigint LIMIT $2::bigint) c),
+       (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file k
+		 WHERE k.size BETWEEN $5::bigint AND $6::bigint LIMIT $2::bigint) c),
+       (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file k WHERE k.name = $1::text LIMIT $2::bigint) c),
+       (SELECT count(*) FROM (
+		SELECT FROM depot_internal.file k WHERE k.sha256 = decode($7::text, 'hex') LIMIT $2::bigint) c)

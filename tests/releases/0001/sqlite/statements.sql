@@ -1,0 +1,508 @@
+-- Named statements of the metadata store: SQLite.
+--
+-- sql/postgres and sql/sqlite hold the same names with the same parameters in the same order and the same
+-- result columns, so that the program has one implementation for both.
+--
+-- FORM
+--   A line `-- name: NAME` begins a statement, a line `-- fragment: NAME` a piece of one; its text ends at the
+--   next such line or at the end of the file. `-- name: NAME = A B C` is the statement that has the text of the fragments
+--   A, B, C one behind the other. Other lines that begin with `--` are comments. No trailing semicolon, except
+--   where a statement says that it is a script (several commands, no parameters).
+--
+-- VALUES
+--   Parameters and results are int64 or text, or null; nothing else.
+--     uuid        text of 36 characters, lower case
+--     time        int64, milliseconds since 1970 UTC
+--     sha256      text of 64 lower case hexadecimal digits
+--     tags        text, a JSON array of strings        attributes  text, a JSON object
+--     facets      text, a JSON array of int64 without duplicates (below)
+--     ids         text, a JSON array of uuids
+--     flag        int64 0 or 1
+--
+-- FILE ROWS, the thirteen columns wherever "file row" is written:
+--   0 id  1 name  2 size  3 type  4 sniffed|null  5 sha256  6 created_at  7 expires_at|null  8 owner|null
+--   9 visibility ('private' | 'public')  10 tags  11 attributes  12 revision
+--
+-- FACETS
+--   A facet is one thing to filter by: a file has it or has it not. Its number is the first eight bytes,
+--   most significant first, of SHA-256 over a kind letter and a text, as a signed 64-bit integer:
+--     't' TYPE            image/png
+--     'm' MAJOR           image            (of TYPE, before the slash)
+--     'o' OWNER
+--     'g' TAG             each tag
+--     'a' PATH 0x00 VALUE each leaf of attributes: PATH is its keys joined by dots; VALUE the string itself, or the JSON
+--                         text of a number, true or false. Each scalar member of an array counts under the array's
+--                         path. null, and what lies inside an array's objects and arrays, has no facet.
+--   At most 512 of a file, in that order. name_folded is the name with each code point in lower case.
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Session, health
+
+-- A script. Once on every new connection. Nothing is mapped into memory: a disk that fails to read would end the program with
+-- a signal instead of the call with an error. A cache of 4 MiB each, since there is one for every reader.
+-- name: session_setup
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -4096;
+PRAGMA mmap_size = 0;
+PRAGMA journal_size_limit = 67108864;
+
+-- name: ping
+SELECT 1
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Migrations. On the one writing connection:
+-- lock, prepare, list, then for each file that is not in the list BEGIN, the file, migration_record, COMMIT; unlock.
+
+-- Here BEGIN IMMEDIATE is the lock: the program begins each migration so, and lists again under it.
+-- name: migrations_lock
+SELECT 1
+
+-- name: migrations_unlock
+SELECT 1
+
+-- A script.
+-- name: migrations_prepare
+CREATE TABLE IF NOT EXISTS migration (
+	version    INTEGER PRIMARY KEY,
+	name       TEXT    NOT NULL,
+	checksum   TEXT    NOT NULL,
+	applied_at INTEGER NOT NULL
+) STRICT;
+
+-- 1 where there is a schema at all, else no row. For a program that may not migrate.
+-- name: migrations_present
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migration'
+
+-- 0 version  1 name  2 checksum  3 applied_at
+-- name: migrations_list
+SELECT version, name, checksum, applied_at FROM migration ORDER BY version
+
+-- ?1 version  ?2 name (0001_files.sql)  ?3 checksum (SHA-256 of the file)  ?4 applied_at
+-- name: migration_record
+INSERT INTO migration (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Changes. Triggers keep file_facet and file_search in step.
+
+-- ?1 id  ?2 created_at  ?3 name  ?4 name_folded  ?5 size  ?6 type  ?7 sniffed|null  ?8 sha256  ?9 expires_at|null
+-- ?10 owner|null  ?11 visibility  ?12 tags  ?13 attributes  ?14 revision  ?15 facets
+-- One row `1`: inserted. No row: a file of this id is there already and is left as it is.
+-- name: file_insert
+INSERT INTO file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags,
+                  attributes, revision, facets)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+ON CONFLICT (id) DO NOTHING
+RETURNING 1
+
+-- What PATCH may change, where the row still has revision ?2.
+-- ?1 id  ?2 expected revision  ?3 name  ?4 name_folded  ?5 expires_at|null  ?6 visibility  ?7 tags  ?8 attributes  ?9 facets
+-- The file row as it is now (revision ?2 + 1); no row: absent, or at another revision.
+-- name: file_update
+UPDATE file
+   SET name = ?3, name_folded = ?4, expires_at = ?5, visibility = ?6, tags = ?7, attributes = ?8, facets = ?9,
+       revision = revision + 1
+ WHERE id = ?1 AND revision = ?2
+RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, visibility, tags, attributes, revision
+
+-- ?1 id. The file row as it was; no row: absent.
+-- name: file_delete
+DELETE FROM file WHERE id = ?1
+RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, visibility, tags, attributes, revision
+
+-- ?1 id  ?2 now. As file_delete, but only while it is past its expiry (a PATCH may have come between).
+-- name: file_delete_expired
+DELETE FROM file WHERE id = ?1 AND expires_at <= ?2
+RETURNING id, name, size, type, sniffed, sha256, created_at, expires_at, owner, visibility, tags, attributes, revision
+
+-- Nobody to tell: one process has the file. ?1 ids joined by commas.
+-- name: notify
+SELECT 1 WHERE ?1 IS NULL
+
+-- name: listen
+SELECT 1
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Look-ups
+
+-- ?1 id. A file row, past its expiry or not.
+-- name: file_by_id
+SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expires_at, f.owner, f.visibility, f.tags,
+       f.attributes, f.revision
+  FROM file f
+ WHERE f.id = ?1
+
+-- ?1 ids. 0 id, of those that have a row, past expiry or not; in no order.
+-- name: files_present
+SELECT f.id FROM json_each(?1) x JOIN file f ON f.id = x.value
+
+-- ?1 ids. File rows, past their expiry or not; in no order.
+-- name: files_by_ids
+SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expires_at, f.owner, f.visibility, f.tags,
+       f.attributes, f.revision
+  FROM json_each(?1) x JOIN file f ON f.id = x.value
+
+-- Every file, past its expiry or not, in the order of ids. ?1 id behind which to start (nil UUID: at the start)  ?2 limit
+-- name: files_walk
+SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expires_at, f.owner, f.visibility, f.tags,
+       f.attributes, f.revision
+  FROM file f
+ WHERE f.id > ?1
+ ORDER BY f.id LIMIT ?2
+
+-- Files past their expiry, the longest first. ?1 now  ?2 limit
+-- name: files_expired
+SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expires_at, f.owner, f.visibility, f.tags,
+       f.attributes, f.revision
+  FROM file f
+ WHERE f.expires_at <= ?1
+ ORDER BY f.expires_at, f.id LIMIT ?2
+
+-- About how many files there are: cheap. Files that were removed may count.
+-- name: files_estimate
+SELECT coalesce(max(seq), 0) FROM file
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Lists
+--
+-- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
+-- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
+--
+--   ?1 rows wanted          ?2 budget: rows to look at       ?3 now
+--   ?4 facet|null           the one to go by (walk_facet, fetch_facet_*)
+--   ?5 facets               all that a file must have, the one of ?4 included; '[]' none
+--   ?6 from_number|null  ?7 from_name|null  ?8 from_id       where to start, below
+--   ?9 created_low, inclusive   ?10 created_high, exclusive  (none: -2^63, 2^63-1)
+--   ?11 size_low  ?12 size_high, both inclusive              (none: 0, 2^63-1)
+--   ?13 name|null  ?14 sha256|null  ?15 q|null, folded as name_folded is
+--   ?16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
+--
+--   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
+--   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
+--   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
+--   No `end` and fewer rows than wanted: there are no more.
+--
+-- Where to start: behind the cursor's (value, id) if there is one, else
+--   created asc  (created_low, nil)      desc (created_high, nil)
+--   size    asc  (size_low, nil)         desc (size_high + 1 but at most 2^63-1, nil)
+--   name    asc  (null, nil)             desc (null, last)
+--   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
+--
+-- Two kinds:
+--   files_walk_SOURCE_SORT_DIR   reads ?2 rows of an index in the order asked for. `end` set: go on behind that row with
+--                                another run, or answer a short page whose cursor is that row.
+--   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first ?2.
+--   SOURCE of walk:  all, facet (?4), same (name = ?13; with SORT = name only), content (sha256 = ?14; SORT = created only)
+--   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet ?4; each without
+--                    the sort of its own range), name (not with SORT = name), sha256 (not created), search (q)
+--   SORT: created, name, size.  DIR: asc, desc.
+--
+-- HOW TO CHOOSE. tests/bench/list_latency.py is the same in Python, with the constants; docs/schema.md has the figures.
+--   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
+--   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
+--   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
+--   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to probe; first budget rows wanted + 16.
+--   3. Probe: files_probe_all for name and sha256, and R if F is empty; files_probe_facets for F, if R is not empty or F
+--      has several. Then:
+--      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
+--      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
+--      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
+--         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
+--   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
+--      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings
+--      up). Else walk on until SEARCH_TIME (40 ms).
+--   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
+--   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
+--   like any other: only the lack of a cursor ends a list.
+--   Fetches have the budget 4 * rows wanted, then 100000 behind `end`; fetch search has 100000 at once.
+
+-- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
+-- digits, 2 letters or digits, 3 characters.
+-- name: search_index
+SELECT 3
+
+-- How many names hold q. ?1 q  ?2 most to count. 0 names  1 (a PostgreSQL matter)
+-- name: files_probe_search
+SELECT count(*), 0 FROM (
+	SELECT 1 FROM file_search WHERE file_search MATCH '"' || replace(?1, '"', '""') || '"' LIMIT ?2)
+
+-- fragment: list_row
+SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expires_at, r.owner, r.visibility, r.tags,
+       r.attributes, r.revision, r.ok, r.n = ?2
+  FROM (SELECT f.*, w.n,
+               f.created_at >= ?9 AND f.created_at < ?10 AND f.size BETWEEN ?11 AND ?12
+               AND (?13 IS NULL OR f.name = ?13)
+               AND (?14 IS NULL OR f.sha256 = ?14)
+               AND (?15 IS NULL OR instr(f.name_folded, ?15) > 0)
+               AND (f.expires_at > ?3) IS NOT FALSE
+               AND NOT EXISTS (
+			SELECT 1 FROM json_each(?5) q
+			 WHERE NOT EXISTS (
+				SELECT 1 FROM file_facet t
+				 WHERE t.facet = q.value AND t.created_at = f.created_at AND t.id = f.id)) AS ok
+          FROM (
+
+-- fragment: list_count_created_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at, k.id) AS n FROM (
+
+-- fragment: list_count_created_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_name_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name, k.id) AS n FROM (
+
+-- fragment: list_count_name_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name DESC, k.id DESC) AS n FROM (
+
+-- fragment: list_count_size_asc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size, k.id) AS n FROM (
+
+-- fragment: list_count_size_desc
+	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
+
+-- fragment: walk_all_created_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_all_created_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_all_name_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_all_name_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_all_size_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.size, k.id) > (?6, ?8) AND k.size <= ?12
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: walk_all_size_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE (k.size, k.id) < (?6, ?8) AND k.size >= ?11
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_created_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_facet_created_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_name_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_facet_name_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_facet_size_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.size, k.id) > (?6, ?8) AND k.size <= ?12
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: walk_facet_size_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+		 WHERE k.facet = ?4 AND (k.size, k.id) < (?6, ?8) AND k.size >= ?11
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_same_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.name = ?13 AND k.id > ?8
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: walk_same_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.name = ?13 AND k.id < ?8
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: walk_content_asc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.sha256 = ?14 AND (k.created_at, k.id) > (?6, ?8) AND k.created_at < ?10
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: walk_content_desc
+		SELECT k.created_at, k.id, k.size, k.name FROM file k
+		 WHERE k.sha256 = ?14 AND (k.created_at, k.id) < (?6, ?8) AND k.created_at >= ?9
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: fetch_created
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.created_at >= ?9 AND k.created_at < ?10
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.size BETWEEN ?11 AND ?12
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_name
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.name = ?13
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_sha256
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.sha256 = ?14
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_search
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file k
+			 WHERE k.seq IN (
+				SELECT rowid FROM file_search
+				 WHERE file_search MATCH '"' || replace(?15, '"', '""') || '"')
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_facet_created
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+			 WHERE k.facet = ?4 AND k.created_at >= ?9 AND k.created_at < ?10
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: fetch_facet_size
+		SELECT * FROM (
+			SELECT k.created_at, k.id, k.size, k.name FROM file_facet k
+			 WHERE k.facet = ?4 AND k.size BETWEEN ?11 AND ?12
+			 LIMIT -1 OFFSET 0) k
+
+-- fragment: pick_created_asc
+		 WHERE (k.created_at, k.id) > (?6, ?8)
+		 ORDER BY k.created_at, k.id LIMIT ?2
+
+-- fragment: pick_created_desc
+		 WHERE (k.created_at, k.id) < (?6, ?8)
+		 ORDER BY k.created_at DESC, k.id DESC LIMIT ?2
+
+-- fragment: pick_name_asc
+		 WHERE (k.name, k.id) > (coalesce(?7, ''), ?8)
+		 ORDER BY k.name, k.id LIMIT ?2
+
+-- fragment: pick_name_desc
+		 WHERE (k.name, k.id) < (coalesce(?7, x'ff'), ?8)
+		 ORDER BY k.name DESC, k.id DESC LIMIT ?2
+
+-- fragment: pick_size_asc
+		 WHERE (k.size, k.id) > (?6, ?8)
+		 ORDER BY k.size, k.id LIMIT ?2
+
+-- fragment: pick_size_desc
+		 WHERE (k.size, k.id) < (?6, ?8)
+		 ORDER BY k.size DESC, k.id DESC LIMIT ?2
+
+-- fragment: list_check
+	) k) c
+	 WHERE c.created_at >= ?9 AND c.created_at < ?10 AND c.size BETWEEN ?11 AND ?12
+	   AND (c.name = ?13) IS NOT FALSE AND (instr(lower(c.name), ?16) > 0) IS NOT FALSE
+	    OR c.n = ?2
+               ) w CROSS JOIN file f ON f.id = w.id) r
+ WHERE r.ok OR r.n = ?2
+
+-- fragment: list_order_created_asc
+ ORDER BY r.created_at, r.id LIMIT ?1
+
+-- fragment: list_order_created_desc
+ ORDER BY r.created_at DESC, r.id DESC LIMIT ?1
+
+-- fragment: list_order_name_asc
+ ORDER BY r.name, r.id LIMIT ?1
+
+-- fragment: list_order_name_desc
+ ORDER BY r.name DESC, r.id DESC LIMIT ?1
+
+-- fragment: list_order_size_asc
+ ORDER BY r.size, r.id LIMIT ?1
+
+-- fragment: list_order_size_desc
+ ORDER BY r.size DESC, r.id DESC LIMIT ?1
+
+-- name: files_walk_all_created_asc = list_row list_count_created_asc walk_all_created_asc list_check list_order_created_asc
+-- name: files_walk_all_created_desc = list_row list_count_created_desc walk_all_created_desc list_check list_order_created_desc
+-- name: files_walk_all_name_asc = list_row list_count_name_asc walk_all_name_asc list_check list_order_name_asc
+-- name: files_walk_all_name_desc = list_row list_count_name_desc walk_all_name_desc list_check list_order_name_desc
+-- name: files_walk_all_size_asc = list_row list_count_size_asc walk_all_size_asc list_check list_order_size_asc
+-- name: files_walk_all_size_desc = list_row list_count_size_desc walk_all_size_desc list_check list_order_size_desc
+-- name: files_walk_facet_created_asc = list_row list_count_created_asc walk_facet_created_asc list_check list_order_created_asc
+-- name: files_walk_facet_created_desc = list_row list_count_created_desc walk_facet_created_desc list_check list_order_created_desc
+-- name: files_walk_facet_name_asc = list_row list_count_name_asc walk_facet_name_asc list_check list_order_name_asc
+-- name: files_walk_facet_name_desc = list_row list_count_name_desc walk_facet_name_desc list_check list_order_name_desc
+-- name: files_walk_facet_size_asc = list_row list_count_size_asc walk_facet_size_asc list_check list_order_size_asc
+-- name: files_walk_facet_size_desc = list_row list_count_size_desc walk_facet_size_desc list_check list_order_size_desc
+-- name: files_walk_same_name_asc = list_row list_count_name_asc walk_same_asc list_check list_order_name_asc
+-- name: files_walk_same_name_desc = list_row list_count_name_desc walk_same_desc list_check list_order_name_desc
+-- name: files_walk_content_created_asc = list_row list_count_created_asc walk_content_asc list_check list_order_created_asc
+-- name: files_walk_content_created_desc = list_row list_count_created_desc walk_content_desc list_check list_order_created_desc
+-- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_created_size_desc = list_row list_count_size_desc fetch_created pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_size_created_asc = list_row list_count_created_asc fetch_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_size_created_desc = list_row list_count_created_desc fetch_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_size_name_asc = list_row list_count_name_asc fetch_size pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_size_name_desc = list_row list_count_name_desc fetch_size pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_name_created_asc = list_row list_count_created_asc fetch_name pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_name_created_desc = list_row list_count_created_desc fetch_name pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_name_size_asc = list_row list_count_size_asc fetch_name pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_name_size_desc = list_row list_count_size_desc fetch_name pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_sha256_name_asc = list_row list_count_name_asc fetch_sha256 pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_sha256_name_desc = list_row list_count_name_desc fetch_sha256 pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_sha256_size_asc = list_row list_count_size_asc fetch_sha256 pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_sha256_size_desc = list_row list_count_size_desc fetch_sha256 pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_search_created_asc = list_row list_count_created_asc fetch_search pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_search_created_desc = list_row list_count_created_desc fetch_search pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_search_name_asc = list_row list_count_name_asc fetch_search pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_search_name_desc = list_row list_count_name_desc fetch_search pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_search_size_asc = list_row list_count_size_asc fetch_search pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_search_size_desc = list_row list_count_size_desc fetch_search pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_created_name_asc = list_row list_count_name_asc fetch_facet_created pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_created_name_desc = list_row list_count_name_desc fetch_facet_created pick_name_desc list_check list_order_name_desc
+-- name: files_fetch_facet_created_size_asc = list_row list_count_size_asc fetch_facet_created pick_size_asc list_check list_order_size_asc
+-- name: files_fetch_facet_created_size_desc = list_row list_count_size_desc fetch_facet_created pick_size_desc list_check list_order_size_desc
+-- name: files_fetch_facet_size_created_asc = list_row list_count_created_asc fetch_facet_size pick_created_asc list_check list_order_created_asc
+-- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
+-- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size pick_name_asc list_check list_order_name_asc
+-- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size pick_name_desc list_check list_order_name_desc
+
+-- Bounded counts, to choose the way of a list by. ?1 facets  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low
+-- ?6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size
+-- name: files_probe_facets
+SELECT x.value,
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file_facet k
+		 WHERE k.facet = x.value AND k.created_at >= ?3 AND k.created_at < ?4 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file_facet k
+		 WHERE k.facet = x.value AND k.size BETWEEN ?5 AND ?6 LIMIT ?2))
+  FROM json_each(?1) x
+
+-- The same of all files. ?1 name|null  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low  ?6 size_high
+-- ?7 sha256|null. 0 files created in that range  1 of that size  2 of that name  3 of that content
+-- name: files_probe_all
+SELECT (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.created_at >= ?3 AND k.created_at < ?4 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.size BETWEEN ?5 AND ?6 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.name = ?1 LIMIT ?2)),
+       (SELECT count(*) FROM (
+		SELECT 1 FROM file k WHERE k.sha256 = ?7 LIMIT ?2))
