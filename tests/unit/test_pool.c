@@ -211,6 +211,57 @@ static void workers_take_no_signals(void **state)
 	pool_free(&pool);
 }
 
+/* Two tasks; the first runs until the second has come. */
+struct pair {
+	struct blocker first, second;
+	struct gate gate;
+};
+
+static void run_opener(struct task *task)
+{
+	gate_open(((struct blocker *)task)->gate);
+}
+
+enum { SUBMITTERS = 3, ROUNDS = 2000 };
+
+struct submitter {
+	struct pool *pool;
+	pthread_t thread;
+	struct pair pairs[ROUNDS];
+};
+
+static void *submit_pairs(void *context)
+{
+	struct submitter *self = context;
+	for (int i = 0; i < ROUNDS; i++) {
+		struct pair *pair = &self->pairs[i];
+		gate_init(&pair->gate);
+		pair->first = (struct blocker){{.run = run_blocker}, &pair->gate};
+		pair->second = (struct blocker){{.run = run_opener}, &pair->gate};
+		assert_int_equal(pool_submit_urgent(self->pool, &pair->first.task), 0);
+		if (i % 2 == 0)
+			gate_await(&pair->gate, 1);
+		assert_int_equal(pool_submit_urgent(self->pool, &pair->second.task), 0);
+		gate_pass(&pair->gate);
+	}
+	return NULL;
+}
+
+static void who_blocks_leaves_no_task_unattended(void **state)
+{
+	(void)state;
+	static struct submitter submitters[SUBMITTERS];
+	/* One worker more than can block at once: if that one stayed asleep, a pair would wait for ever. */
+	struct pool *pool = pool_with(SUBMITTERS + 1, 1);
+	for (int i = 0; i < SUBMITTERS; i++) {
+		submitters[i].pool = pool;
+		pthread_create(&submitters[i].thread, NULL, submit_pairs, &submitters[i]);
+	}
+	for (int i = 0; i < SUBMITTERS; i++)
+		pthread_join(submitters[i].thread, NULL);
+	pool_free(&pool);
+}
+
 static void freeing_nothing_is_fine(void **state)
 {
 	(void)state;
@@ -227,6 +278,7 @@ int main(void)
 		cmocka_unit_test(a_task_may_free_itself),
 		cmocka_unit_test(a_task_may_submit_itself_again),
 		cmocka_unit_test(workers_take_no_signals),
+		cmocka_unit_test(who_blocks_leaves_no_task_unattended),
 		cmocka_unit_test(freeing_nothing_is_fine),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /*
  * A pool of worker threads behind one bounded queue: where everything runs that may block.
  *
- * A task is embedded in what it works on, so submitting allocates nothing. Tasks start in the order of submission.
+ * A task is embedded in what it works on, so submitting allocates nothing. Tasks start in the order of submission, and any of
+ * them may block: as long as one thread is free, what waits is attended to. As few threads as will do are kept awake.
  * Thread: pool_submit() from any; the task's function runs on one of the pool's threads and owns its task: it may free or
  * submit it again.
  */
