@@ -64,11 +64,13 @@ int segment_write(const struct segment *segment, const void *data, size_t n, int
 
 int segment_sync(const struct segment *segment)
 {
+	struct stat st;
 	int rc;
 	do
 		rc = fdatasync(segment->fd);
 	while (rc < 0 && errno == EINTR);
-	return rc;
+	/* XFS that shut itself down meanwhile may have kept quiet about it; fstat() says so. */
+	return rc < 0 ? rc : fstat(segment->fd, &st);
 }
 
 /* A second descriptor that goes past the page cache: the batch is in memory already and is not read again. */
