@@ -2,11 +2,12 @@
  * The group committer: uploads that end together become durable together, and get their rows in one transaction.
  *
  * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are durable
- * and have no names; publishers give them theirs first. Then the committer's one thread has the rows written and answers. One thread:
- * two were no faster. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
+ * and have no names; publishers give them theirs first. Then the rows are written and all are answered. Whoever brings a request while
+ * nobody commits is the committer, until no request waits: a lone upload is handed to nobody, a crowd has one committer (two were
+ * no faster). I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
  * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
  * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() and
- * commit_batch() on their own.
+ * commit_batch() on one of these at a time.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -25,6 +26,16 @@ enum {
 	 */
 	PUBLISHERS = 4,
 	QUEUE_MAX = 16384, /* requests that may wait: more than there are connections */
+};
+
+struct committer {
+	pthread_mutex_t lock; /* guards all; not held while a batch is committed */
+	struct batch_item *head, *tail;
+	size_t depth;
+	bool busy;                           /* somebody commits */
+	struct batch_item *items[BATCH_MAX]; /* his who commits, as all below */
+	struct upload_commit *commits[BATCH_MAX];
+	struct registration registrations[BATCH_MAX];
 };
 
 static void commit_fail(struct upload_commit *commit, const struct err *err)
@@ -164,6 +175,8 @@ static void finish_all(struct core *core, struct batch_item **items, size_t n)
 	}
 }
 
+static bool committer_submit(struct core *core, struct batch_item *item);
+
 /* --- names --- */
 
 /* What a publication came to: on to the committer, or the answer. `from` is where its uploads with writers begin. */
@@ -180,7 +193,7 @@ static void published(struct core *core, struct upload_commit *commit,
 			commit->uploads[k]->named || !commit->uploads[k]->writer;
 	}
 	if (publication->result == 0) {
-		if (batcher_submit(core->committer, &commit->item) == 0)
+		if (committer_submit(core, &commit->item))
 			return;
 		commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
 	} else {
@@ -368,28 +381,72 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 	put_off(core, commits, waiting);
 }
 
-static void commit_batch(void *context, struct batch_item **items, size_t n)
+static void commit_batch(struct core *core, size_t n)
 {
-	struct core *core = context;
+	struct committer *committer = core->committer;
 	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
-	struct registration *registrations = calloc(n, sizeof(*registrations));
-	struct file_record **records = calloc(count_files(items, n), sizeof(struct file_record *));
-	struct upload_commit **commits = calloc(n, sizeof(struct upload_commit *));
+	struct file_record **records =
+		calloc(count_files(committer->items, n), sizeof(struct file_record *));
 	metric_add(core->commit_batches, 1);
 	metric_add(core->commit_requests, (int64_t)n);
-	if (!registrations || !records || !commits) {
-		finish_all(core, items, n);
-		goto out;
+	if (!records) {
+		finish_all(core, committer->items, n);
+		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		commits[i] = (struct upload_commit *)items[i];
-	n = journal_batch(core, commits, n);
+		committer->commits[i] = (struct upload_commit *)committer->items[i];
+	n = journal_batch(core, committer->commits, n);
 	if (n > 0)
-		register_batch(core, commits, n, registrations, records);
-out:
-	free(registrations);
+		register_batch(core, committer->commits, n, committer->registrations, records);
 	free(records);
-	free(commits);
+}
+
+/* --- whose turn it is --- */
+
+/* The next batch; 0: nobody waits, and nobody commits any more. */
+static size_t take_batch(struct committer *committer)
+{
+	size_t n = 0;
+	pthread_mutex_lock(&committer->lock);
+	while (committer->head && n < BATCH_MAX) {
+		committer->items[n++] = committer->head;
+		committer->head = committer->head->next;
+	}
+	committer->depth -= n;
+	committer->busy = n > 0;
+	pthread_mutex_unlock(&committer->lock);
+	return n;
+}
+
+/* False: too many wait. Else the request will be answered, maybe by this very call, together with others'. */
+static bool committer_submit(struct core *core, struct batch_item *item)
+{
+	struct committer *committer = core->committer;
+	pthread_mutex_lock(&committer->lock);
+	bool taken = committer->depth < QUEUE_MAX, lead = taken && !committer->busy;
+	if (taken) {
+		item->next = NULL;
+		if (committer->head)
+			committer->tail->next = item;
+		else
+			committer->head = item;
+		committer->tail = item;
+		committer->depth++;
+		committer->busy = true;
+	}
+	pthread_mutex_unlock(&committer->lock);
+	size_t n;
+	while (lead && (n = take_batch(committer)) > 0)
+		commit_batch(core, n);
+	return taken;
+}
+
+size_t committer_depth(struct core *core)
+{
+	pthread_mutex_lock(&core->committer->lock);
+	size_t depth = core->committer->depth;
+	pthread_mutex_unlock(&core->committer->lock);
+	return depth;
 }
 
 void upload_commit(struct core *core, struct upload_commit *commit)
@@ -405,7 +462,8 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 		committer_enter(upload);
 		large = large || upload->writer;
 	}
-	if (batcher_submit(large ? core->publisher : core->committer, &commit->item) == 0)
+	if (large ? batcher_submit(core->publisher, &commit->item) == 0
+		  : committer_submit(core, &commit->item))
 		return;
 	commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
 	finish(core, commit);
@@ -413,16 +471,19 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 
 int committer_start(struct core *core, struct err *err)
 {
-	if (batcher_new("committer", 1, BATCH_MAX, QUEUE_MAX, commit_batch, core, &core->committer,
-			err) < 0)
-		return -1;
+	core->committer = calloc(1, sizeof(*core->committer));
+	if (!core->committer)
+		return err_set(err, ERR_NO_MEMORY, "the committer");
+	pthread_mutex_init(&core->committer->lock, NULL);
 	return batcher_new("publisher", PUBLISHERS, BATCH_MAX, QUEUE_MAX, publish_batch, core,
 			   &core->publisher, err);
 }
 
 void committer_stop(struct core *core)
 {
-	/* In the order of the work: what it has goes to the other. */
-	batcher_free(&core->publisher);
-	batcher_free(&core->committer);
+	batcher_free(&core->publisher); /* what it has, its threads commit */
+	if (core->committer)
+		pthread_mutex_destroy(&core->committer->lock);
+	free(core->committer);
+	core->committer = NULL;
 }

@@ -27,6 +27,7 @@ struct keys;
 struct sweeper;
 struct intake;
 struct pending;
+struct committer;
 struct upload;
 
 struct core {
@@ -34,7 +35,8 @@ struct core {
 	struct metadata *metadata;
 	struct blob_store *blobs;
 	struct cache *cache;
-	struct batcher *publisher, *committer; /* names for large files; journal and rows for all */
+	struct batcher *publisher;   /* names for large files */
+	struct committer *committer; /* journal and rows for all */
 	struct intake *intake;
 	struct pending *pending;
 	atomic_size_t small_bytes; /* memory that uploads hold which may be small */
@@ -72,6 +74,8 @@ void committer_stop(struct core *core);
  */
 void committer_enter(struct upload *upload);
 void committer_leave(struct upload *upload);
+/* Requests that wait for the batch after the one that is being committed. */
+size_t committer_depth(struct core *core);
 bool committer_has(struct core *core, const struct uuid *id);
 /* Takes out of ids[0..n) those whose rows are on their way, however long that takes; returns how many are left. */
 size_t committer_spare(struct core *core, struct uuid *ids, size_t n);

@@ -129,10 +129,13 @@ static size_t lay_out(struct call *call, bool begin, bool commit_too)
 	return at;
 }
 
-/* A read or an idempotent change: one flight. */
+/*
+ * A read or an idempotent change: one flight. One statement is a transaction by itself, committed by the flight's end: that it was
+ * answered does not prove it, as the answer to a COMMIT does, but it may be sent again.
+ */
 static int try_one_flight(struct call *call, struct pg_connection *c, struct err *err)
 {
-	bool transaction = call->mode != RUN_READ || call->n > 1;
+	bool transaction = call->n > 1;
 	size_t n = lay_out(call, transaction, transaction);
 	int64_t deadline_ns = flight_deadline(call);
 	bool refused;

@@ -268,6 +268,21 @@ static void hold_register(void *context)
 	pthread_mutex_unlock(&hold->lock);
 }
 
+struct first {
+	struct scene *scene;
+	struct waiting_commit *waiting;
+	struct upload **upload;
+	struct file_record **record;
+};
+
+/* Whoever comes first commits for those who come meanwhile. */
+static void *submit_first(void *context)
+{
+	struct first *first = context;
+	scene_submit(first->scene, first->waiting, first->upload, 1, first->record);
+	return NULL;
+}
+
 static void requests_that_end_together_share_one_transaction(void **state)
 {
 	struct scene *scene = *state;
@@ -282,19 +297,22 @@ static void requests_that_end_together_share_one_transaction(void **state)
 	stub_store->refuse = refused;
 	stub_store->context = &hold;
 	stub_store->in_register = hold_register;
-	for (int i = 0; i < N; i++) {
+	struct first first = {scene, &waiting[0], &uploads[0], &records[0]};
+	pthread_t committer;
+	assert_int_equal(pthread_create(&committer, NULL, submit_first, &first), 0);
+	pthread_mutex_lock(&hold.lock);
+	while (!hold.holding)
+		pthread_cond_wait(&hold.changed, &hold.lock);
+	pthread_mutex_unlock(&hold.lock);
+	for (int i = 1; i < N; i++)
 		scene_submit(scene, &waiting[i], &uploads[i], 1, &records[i]);
-		pthread_mutex_lock(&hold.lock);
-		while (!hold.holding)
-			pthread_cond_wait(&hold.changed, &hold.lock);
-		pthread_mutex_unlock(&hold.lock);
-	}
-	while (batcher_depth(scene->core->committer) < N - 1)
+	while (committer_depth(scene->core) < N - 1)
 		sched_yield();
 	pthread_mutex_lock(&hold.lock);
 	hold.let_go = true;
 	pthread_cond_broadcast(&hold.changed);
 	pthread_mutex_unlock(&hold.lock);
+	pthread_join(committer, NULL);
 	for (int i = 0; i < N; i++) {
 		assert_int_equal(scene_await(&waiting[i], &scene->err), i == 7 ? -1 : 0);
 		file_record_unref(&records[i]);

@@ -64,8 +64,8 @@ struct upload_commit {
 };
 
 /*
- * Hands the request to the group committer. done() is called exactly once, on the committer's thread (or on this one when
- * the committer is full: result -1, ERR_BUSY); it must not block: it submits the next step elsewhere.
+ * Hands the request to the group committer. done() is called exactly once, on the thread that commits (maybe this one, and before this returns; at once when
+ * too many wait: result -1, ERR_BUSY); it must not block: it submits the next step elsewhere.
  */
 void upload_commit(struct core *core, struct upload_commit *commit);
 
