@@ -300,9 +300,12 @@ static bool make_unregistered(struct upload_commit *commit)
 
 static int remember_pending(struct core *core, const struct upload_commit *commit, struct err *err)
 {
-	struct uuid ids[PENDING_FILES_MAX];
+	size_t most = commit->n < PENDING_FILES_MAX ? commit->n : PENDING_FILES_MAX;
+	struct uuid *ids = malloc(most * sizeof(*ids));
 	struct buf key;
 	int rc = 0;
+	if (!ids)
+		return err_set(err, ERR_NO_MEMORY, "files that wait for the database");
 	buf_init(&key, 64 * 1024);
 	if (commit->idempotency)
 		idempotency_encode(commit->idempotency, &key);
@@ -314,6 +317,7 @@ static int remember_pending(struct core *core, const struct upload_commit *commi
 		rc = pending_add(core, ids, n, key.data, from == 0 ? key.len : 0, err);
 	}
 	buf_release(&key);
+	free(ids);
 	return rc;
 }
 
