@@ -1,4 +1,4 @@
-/* UUID version 7. One atomic word holds time and counter together, so ids never need a lock. Any thread. */
+/* UUID version 7. One atomic word holds time and counter together, so no two ids are alike whatever their random bits. Any thread. */
 #include "depotd/base/uuid.h"
 
 #include <stdatomic.h>
@@ -31,7 +31,7 @@ static uint64_t next_stamp(void)
 struct uuid uuid_new(void)
 {
 	struct uuid id;
-	uuid_random_bytes(id.bytes); /* leaves the variant in byte 8 as RFC 9562 §4.1 wants it */
+	uuid_random_bytes(id.bytes);
 	uint64_t stamp = next_stamp();
 	uint64_t ms = stamp >> COUNTER_BITS;
 	for (unsigned i = 0; i < 6; i++)

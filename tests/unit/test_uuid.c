@@ -58,6 +58,20 @@ static void ids_of_many_threads_differ_before_their_random_bits(void **state)
 		assert_true(memcmp(ids[i - 1].bytes, ids[i].bytes, 8) < 0);
 }
 
+static void no_random_bits_are_given_out_twice(void **state)
+{
+	(void)state;
+	enum { IDS = 2000 }; /* several fillings of the pool that they are drawn from */
+	static struct uuid ids[IDS];
+	for (int i = 0; i < IDS; i++) {
+		ids[i] = uuid_new();
+		memset(ids[i].bytes, 0, 8); /* what is left are the 62 bits and the variant */
+	}
+	qsort(ids, IDS, sizeof(ids[0]), by_uuid);
+	for (int i = 1; i < IDS; i++)
+		assert_true(uuid_compare(&ids[i - 1], &ids[i]) < 0);
+}
+
 static void text_and_id_go_there_and_back(void **state)
 {
 	(void)state;
@@ -104,6 +118,7 @@ int main(void)
 		cmocka_unit_test(a_new_id_is_version_7_of_now),
 		cmocka_unit_test(ids_of_one_thread_rise),
 		cmocka_unit_test(ids_of_many_threads_differ_before_their_random_bits),
+		cmocka_unit_test(no_random_bits_are_given_out_twice),
 		cmocka_unit_test(text_and_id_go_there_and_back),
 		cmocka_unit_test(only_the_canonical_form_is_an_id),
 		cmocka_unit_test(the_nil_id_is_nil),

@@ -1,5 +1,5 @@
 /*
- * Time-ordered ids: UUID version 7 (RFC 9562 §5.7) laid over libuuid's randomness.
+ * Time-ordered ids: UUID version 7 (RFC 9562 §5.7) laid over the kernel's randomness, which libuuid gives too.
  *
  * 48 bits of Unix milliseconds, then a 12-bit counter that keeps ids of this process strictly increasing within a
  * millisecond, then 62 random bits. Text form: 36 characters, lower case. Thread: any.
