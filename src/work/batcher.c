@@ -2,7 +2,9 @@
  * Group commit's clockwork: what comes while all threads run batches is the next batch.
  *
  * Invariants: every submitted item reaches the callback exactly once; batches are taken in the order of submission, one thread
- * has one at a time. Threads: any may submit; the callback runs on the batcher's own; batcher_free() is for the one owner.
+ * has one at a time. Whenever the lock is free, nothing waits to be run, or a thread was woken and is on its way to it, or all
+ * threads run batches and look when they are through; one is woken at a time, and wakes the next if it leaves items behind (as
+ * in pool.c). Threads: any may submit; the callback runs on the batcher's own; batcher_free() is for the one owner.
  */
 #include "depotd/work/batcher.h"
 
@@ -16,9 +18,10 @@
 struct batcher {
 	pthread_mutex_t
 		lock; /* guards everything down to `stopping`; never held while the callback runs */
-	pthread_cond_t work; /* signalled when a thread waits and there is something to do */
+	pthread_cond_t work; /* signalled, once the lock is left, after wake_next() said so */
 	struct batch_item *head, *tail;
 	unsigned waiting; /* threads inside pthread_cond_wait() */
+	bool waking;      /* one of them was signalled and has not come to the list yet */
 	bool stopping;
 
 	atomic_size_t depth; /* the list's length: written under the lock, read without it */
@@ -36,6 +39,15 @@ struct batcher_thread {
 	struct batch_item **batch; /* its own part of batches */
 };
 
+/* Whether somebody is to be signalled once the lock is left. */
+static bool wake_next(struct batcher *batcher)
+{
+	if (!batcher->head || batcher->waking || batcher->waiting == 0)
+		return false;
+	batcher->waking = true;
+	return true;
+}
+
 /* Takes up to batch_max items; 0 once stopping and empty. */
 static size_t take(struct batcher *batcher, struct batch_item **batch)
 {
@@ -45,6 +57,7 @@ static size_t take(struct batcher *batcher, struct batch_item **batch)
 		batcher->waiting++;
 		pthread_cond_wait(&batcher->work, &batcher->lock);
 		batcher->waiting--;
+		batcher->waking = false;
 	}
 	while (batcher->head && n < batcher->batch_max) {
 		struct batch_item *item = batcher->head;
@@ -55,7 +68,10 @@ static size_t take(struct batcher *batcher, struct batch_item **batch)
 	if (!batcher->head)
 		batcher->tail = NULL;
 	atomic_fetch_sub_explicit(&batcher->depth, n, memory_order_relaxed);
+	bool wake = wake_next(batcher);
 	pthread_mutex_unlock(&batcher->lock);
+	if (wake)
+		pthread_cond_signal(&batcher->work);
 	return n;
 }
 
@@ -72,6 +88,7 @@ static void *batcher_thread(void *context)
 int batcher_submit(struct batcher *batcher, struct batch_item *item)
 {
 	int rc = -1;
+	bool wake = false;
 	pthread_mutex_lock(&batcher->lock);
 	if (!batcher->stopping &&
 	    atomic_load_explicit(&batcher->depth, memory_order_relaxed) < batcher->queue_max) {
@@ -82,11 +99,12 @@ int batcher_submit(struct batcher *batcher, struct batch_item *item)
 			batcher->head = item;
 		batcher->tail = item;
 		atomic_fetch_add_explicit(&batcher->depth, 1, memory_order_relaxed);
-		if (batcher->waiting)
-			pthread_cond_signal(&batcher->work);
+		wake = wake_next(batcher);
 		rc = 0;
 	}
 	pthread_mutex_unlock(&batcher->lock);
+	if (wake)
+		pthread_cond_signal(&batcher->work);
 	return rc;
 }
 
