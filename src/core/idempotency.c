@@ -158,10 +158,16 @@ void keys_free(struct keys **keysp)
 	free(keys);
 }
 
-/* Remembers an answer by its ids, in place of what was known. */
+/* Remembers an answer by its ids, which it takes over, in place of what was known. */
 static void entry_know(struct key_entry *entry, const struct idempotency *idempotency,
 		       struct uuid *ids, size_t n, bool pending)
 {
+	/* The registrar has said so already, and perhaps since that it is registered. */
+	if (entry->known.ids && !pending &&
+	    uuid_compare(&entry->known.request, &idempotency->request) == 0) {
+		free(ids);
+		return;
+	}
 	free(entry->known.ids);
 	entry->known = (struct known){.request = idempotency->request,
 				      .answered_ms = clock_wall_ms(),
@@ -399,11 +405,10 @@ void keyed_answered(struct core *core, struct keyed *keyed, const struct upload_
 		return;
 	}
 	memcpy(answer.fingerprint, keyed->idempotency.fingerprint, SHA256_LEN);
-	bool pending = false;
 	for (size_t i = 0; i < commit->n; i++)
 		ids[i] = commit->records[i]->id;
 	pthread_mutex_lock(&core->keys->lock);
-	entry_know(keyed->entry, &keyed->idempotency, ids, commit->n, pending);
+	entry_know(keyed->entry, &keyed->idempotency, ids, commit->n, false);
 	struct keyed *awake = entry_answer(keyed->entry, &answer);
 	pthread_mutex_unlock(&core->keys->lock);
 	wake(awake);
