@@ -51,6 +51,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('enable_mergejoin', 'off', false),
        set_config('enable_material', 'off', false),
        set_config('enable_memoize', 'off', false),
+       set_config('enable_sort', 'off', false),
        set_config('work_mem', '16MB', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false),
@@ -291,18 +292,19 @@ RETURNING 1
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
--- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
+-- same seventeen parameters and give the same columns; they differ in which rows they look at, and in which order.
 --
---   $1 rows wanted          $2 budget: rows to look at       $3 now
+--   $1 rows wanted          $2 budget, in rows               $3 now
 --   $4 facet|null           the one to go by (walk_facet, fetch_facet_*)
 --   $5 facets               all that a file must have, the one of $4 included; '[]' none
 --   $6 from_number|null  $7 from_name|null  $8 from_id       where to start, below
 --   $9 created_low, inclusive   $10 created_high, exclusive  (none: -2^63, 2^63-1)
 --   $11 size_low  $12 size_high, both inclusive              (none: 0, 2^63-1)
 --   $13 name|null  $14 sha256|null  $15 q|null, folded as name_folded is
---   $16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
+--   $16 q's longest stretch of ASCII, or null: lets a walk pass over names without touching the table
+--   $17 the time that a walk may take, in microseconds
 --
---   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
+--   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: go on behind this row).
 --   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
 --   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
 --   No `end` and fewer rows than wanted: there are no more.
@@ -314,8 +316,9 @@ RETURNING 1
 --   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
 --
 -- Two kinds:
---   files_walk_SOURCE_SORT_DIR   reads $2 rows of an index in the order asked for. `end` set: go on behind that row with
---                                another run, or answer a short page whose cursor is that row.
+--   files_walk_SOURCE_SORT_DIR   reads an index in the order asked for: in PostgreSQL until $17 is over, in SQLite $2 rows.
+--                                `end` set: go on behind that row with another run, or answer a short page whose cursor
+--                                is that row.
 --   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first $2.
 --   SOURCE of walk:  all, facet ($4), same (name = $13; with SORT = name only), content (sha256 = $14; SORT = created only)
 --   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet $4; each without
@@ -326,20 +329,22 @@ RETURNING 1
 --   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
 --   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
---   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to probe; first budget rows wanted + 16.
---   3. Probe: files_probe_all for name and sha256, and R if F is empty; files_probe_facets for F, if R is not empty or F
---      has several. Then:
---      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
---      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
---      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
---         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
---   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
---      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings
---      up). Else walk on until SEARCH_TIME (40 ms).
---   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
---   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
---   like any other: only the lack of a cursor ends a list.
---   Fetches have the budget 4 * rows wanted, then 100000 behind `end`; fetch search has 100000 at once.
+--   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
+--   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
+--      files_probe_facets. Fetch the least, where it is at most 2000.
+--   4. F has several: files_rarest with 200 rows says by which to walk.
+--   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
+--      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
+--      facet_* with SORT = name: there each row is looked up in its table.)
+--   6. Walk on for LIST_TIME (6 ms). q, still short, and search_index says that q is indexed: files_probe_search; fetch
+--      search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on for
+--      SEARCH_TIME (35 ms).
+--   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
+--   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
+--   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
+--   the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor like any other: only the lack
+--   of a cursor ends a list.
+--   Fetches have the budget 4 * rows wanted, then 100000 behind `end`.
 
 -- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
 -- digits, 2 letters or digits, 3 characters.
@@ -363,109 +368,184 @@ SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
 	SELECT '%' || substr($1::text, i, 3) || '%' FROM generate_series(1, length($1::text) - 2) i
 	 WHERE substr($1::text, i, 3) !~ '[\x01-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]'))
 
--- fragment: list_row
+-- Each row looked at is 1: it passes; 0: it does not, and the time is over; or null, and passed over. When the time is over
+-- every row is taken, so that the limit ends the scan at once. As the order of the row is known to be the index's, so is where the
+-- scan stopped: at row $1.
+-- fragment: walk_row
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       w.ok, (w.n = $1)::int::bigint
+  FROM (SELECT p.*, row_number() OVER () AS n FROM (SELECT s.* FROM (
+
+-- fragment: walk_named
+	SELECT k.created_at, k.id, k.size, k.name,
+	       CASE WHEN k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	             AND ~k.facet_bits & (
+			SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	             AND ($13::text IS NULL OR k.name = $13) AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0)
+	             AND (SELECT true FROM depot_internal.file f
+	                   WHERE f.id = k.id AND (f.expires_at > $3::bigint) IS NOT FALSE
+	                     AND ($13::text IS NULL OR f.name = $13)
+	                     AND ($14::text IS NULL OR f.sha256 = (SELECT decode($14, 'hex')))
+	                     AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	                     AND f.facets @> (SELECT translate($5::text, '[]', '{}')::bigint[]))
+	            THEN 1::bigint
+	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	            THEN 0::bigint END AS ok
+
+-- The indexes that do not have the name.
+-- fragment: walk_bare
+	SELECT k.created_at, k.id, k.size,
+	       CASE WHEN k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	             AND ~k.facet_bits & (
+			SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	             AND (SELECT true FROM depot_internal.file f
+	                   WHERE f.id = k.id AND (f.expires_at > $3::bigint) IS NOT FALSE
+	                     AND ($13::text IS NULL OR f.name = $13)
+	                     AND ($14::text IS NULL OR f.sha256 = (SELECT decode($14, 'hex')))
+	                     AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	                     AND f.facets @> (SELECT translate($5::text, '[]', '{}')::bigint[]))
+	            THEN 1::bigint
+	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	            THEN 0::bigint END AS ok
+
+-- fragment: walk_all_created_asc
+	  FROM depot_internal.file k
+	 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+	 ORDER BY k.created_at, k.id
+
+-- fragment: walk_all_created_desc
+	  FROM depot_internal.file k
+	 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+	 ORDER BY k.created_at DESC, k.id DESC
+
+-- fragment: walk_all_name_asc
+	  FROM depot_internal.file k
+	 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+	 ORDER BY k.name, k.id
+
+-- fragment: walk_all_name_desc
+	  FROM depot_internal.file k
+	 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+	 ORDER BY k.name DESC, k.id DESC
+
+-- fragment: walk_all_size_asc
+	  FROM depot_internal.file k
+	 WHERE (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
+	 ORDER BY k.size, k.id
+
+-- fragment: walk_all_size_desc
+	  FROM depot_internal.file k
+	 WHERE (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
+	 ORDER BY k.size DESC, k.id DESC
+
+-- fragment: walk_facet_created_asc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+	 ORDER BY k.created_at, k.id
+
+-- fragment: walk_facet_created_desc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+	 ORDER BY k.created_at DESC, k.id DESC
+
+-- fragment: walk_facet_name_asc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+	 ORDER BY k.name, k.id
+
+-- fragment: walk_facet_name_desc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+	 ORDER BY k.name DESC, k.id DESC
+
+-- fragment: walk_facet_size_asc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
+	 ORDER BY k.size, k.id
+
+-- fragment: walk_facet_size_desc
+	  FROM depot_internal.file_facet k
+	 WHERE k.facet = $4::bigint AND (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
+	 ORDER BY k.size DESC, k.id DESC
+
+-- fragment: walk_same_asc
+	  FROM depot_internal.file k
+	 WHERE k.name = $13::text AND k.id > $8::uuid
+	 ORDER BY k.name, k.id
+
+-- fragment: walk_same_desc
+	  FROM depot_internal.file k
+	 WHERE k.name = $13::text AND k.id < $8::uuid
+	 ORDER BY k.name DESC, k.id DESC
+
+-- fragment: walk_content_asc
+	  FROM depot_internal.file k
+	 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
+	 ORDER BY k.created_at, k.id
+
+-- fragment: walk_content_desc
+	  FROM depot_internal.file k
+	 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
+	 ORDER BY k.created_at DESC, k.id DESC
+
+-- fragment: walk_end
+       ) s
+ WHERE s.ok IS NOT NULL AND (true OR ($2::bigint, $4::bigint, $6::bigint, $7::text, $8::uuid, $16::text) IS NULL)
+
+-- fragment: walk_order_created_asc
+ ORDER BY s.created_at, s.id
+
+-- fragment: walk_order_created_desc
+ ORDER BY s.created_at DESC, s.id DESC
+
+-- fragment: walk_order_same_asc
+ ORDER BY s.id
+
+-- fragment: walk_order_same_desc
+ ORDER BY s.id DESC
+
+-- fragment: walk_order_name_asc
+ ORDER BY s.name, s.id
+
+-- fragment: walk_order_name_desc
+ ORDER BY s.name DESC, s.id DESC
+
+-- fragment: walk_order_size_asc
+ ORDER BY s.size, s.id
+
+-- fragment: walk_order_size_desc
+ ORDER BY s.size DESC, s.id DESC
+
+-- fragment: walk_page
+ LIMIT $1::bigint) p) w
+  JOIN depot_internal.file f ON f.id = w.id
+ WHERE w.ok = 1 OR w.n = $1
+ ORDER BY w.n
+
+-- fragment: fetch_row
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
        r.ok::int::bigint, (w.n = $2)::int::bigint
   FROM (
 
--- fragment: list_count_created_asc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at, k.id) AS n FROM (
+-- fragment: fetch_count_created_asc
+	SELECT k.*, row_number() OVER (ORDER BY k.created_at, k.id) AS n FROM (
 
--- fragment: list_count_created_desc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.created_at DESC, k.id DESC) AS n FROM (
+-- fragment: fetch_count_created_desc
+	SELECT k.*, row_number() OVER (ORDER BY k.created_at DESC, k.id DESC) AS n FROM (
 
--- fragment: list_count_name_asc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name, k.id) AS n FROM (
+-- fragment: fetch_count_name_asc
+	SELECT k.*, row_number() OVER (ORDER BY k.name, k.id) AS n FROM (
 
--- fragment: list_count_name_desc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.name DESC, k.id DESC) AS n FROM (
+-- fragment: fetch_count_name_desc
+	SELECT k.*, row_number() OVER (ORDER BY k.name DESC, k.id DESC) AS n FROM (
 
--- fragment: list_count_size_asc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size, k.id) AS n FROM (
+-- fragment: fetch_count_size_asc
+	SELECT k.*, row_number() OVER (ORDER BY k.size, k.id) AS n FROM (
 
--- fragment: list_count_size_desc
-	SELECT * FROM (SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
-
--- fragment: walk_all_created_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
-		 ORDER BY k.created_at, k.id LIMIT $2::bigint
-
--- fragment: walk_all_created_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
-		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_all_name_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
-		 ORDER BY k.name, k.id LIMIT $2::bigint
-
--- fragment: walk_all_name_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
-		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_all_size_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
-		 ORDER BY k.size, k.id LIMIT $2::bigint
-
--- fragment: walk_all_size_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
-		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_facet_created_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
-		 ORDER BY k.created_at, k.id LIMIT $2::bigint
-
--- fragment: walk_facet_created_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
-		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_facet_name_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
-		 ORDER BY k.name, k.id LIMIT $2::bigint
-
--- fragment: walk_facet_name_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
-		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_facet_size_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.size, k.id) > ($6::bigint, $8::uuid) AND k.size <= $12::bigint
-		 ORDER BY k.size, k.id LIMIT $2::bigint
-
--- fragment: walk_facet_size_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, NULL::text AS name FROM depot_internal.file_facet k
-		 WHERE k.facet = $4::bigint AND (k.size, k.id) < ($6::bigint, $8::uuid) AND k.size >= $11::bigint
-		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_same_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE k.name = $13::text AND k.id > $8::uuid
-		 ORDER BY k.name, k.id LIMIT $2::bigint
-
--- fragment: walk_same_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE k.name = $13::text AND k.id < $8::uuid
-		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: walk_content_asc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) > ($6::bigint, $8::uuid) AND k.created_at < $10::bigint
-		 ORDER BY k.created_at, k.id LIMIT $2::bigint
-
--- fragment: walk_content_desc
-		SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-		 WHERE k.sha256 = decode($14::text, 'hex') AND (k.created_at, k.id) < ($6::bigint, $8::uuid) AND k.created_at >= $9::bigint
-		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+-- fragment: fetch_count_size_desc
+	SELECT k.*, row_number() OVER (ORDER BY k.size DESC, k.id DESC) AS n FROM (
 
 -- fragment: fetch_created
 		SELECT * FROM (
@@ -526,171 +606,181 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 			OFFSET 0) k
 
 -- fragment: pick_created_asc
-		 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid)
-		 ORDER BY k.created_at, k.id LIMIT $2::bigint
+	 WHERE (k.created_at, k.id) > ($6::bigint, $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.created_at, k.id LIMIT $2::bigint
 
 -- fragment: pick_created_desc
-		 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid)
-		 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
+	 WHERE (k.created_at, k.id) < ($6::bigint, $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.created_at DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: pick_name_asc
-		 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
-		 ORDER BY k.name, k.id LIMIT $2::bigint
+	 WHERE (k.name, k.id) > (coalesce($7::text, ''), $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.name, k.id LIMIT $2::bigint
 
 -- fragment: pick_name_desc
-		 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
-		 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
+	 WHERE (k.name, k.id) < (coalesce($7::text, repeat(chr(1114111), 256)), $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.name DESC, k.id DESC LIMIT $2::bigint
 
 -- fragment: pick_size_asc
-		 WHERE (k.size, k.id) > ($6::bigint, $8::uuid)
-		 ORDER BY k.size, k.id LIMIT $2::bigint
+	 WHERE (k.size, k.id) > ($6::bigint, $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
+		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.size, k.id LIMIT $2::bigint
 
 -- fragment: pick_size_desc
-		 WHERE (k.size, k.id) < ($6::bigint, $8::uuid)
-		 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
-
--- fragment: list_check
-	) k) c
-	 WHERE c.created_at >= $9::bigint AND c.created_at < $10::bigint AND c.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~c.facet_bits & (
+	 WHERE (k.size, k.id) < ($6::bigint, $8::uuid)
+	   AND k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	   AND ~k.facet_bits & (
 		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
-	   AND (c.name = $13::text) IS NOT FALSE AND (strpos(lower(c.name), $16::text) > 0) IS NOT FALSE
-	    OR c.n = $2
+	   AND ($13::text IS NULL OR k.name = $13) IS NOT FALSE
+	   AND ($16::text IS NULL OR strpos(lower(k.name), $16) > 0) IS NOT FALSE
+	 ORDER BY k.size DESC, k.id DESC LIMIT $2::bigint
+
+-- fragment: fetch_check
+	) k
        ) w
   JOIN depot_internal.file f ON f.id = w.id
  CROSS JOIN LATERAL (
-	SELECT w.created_at >= $9 AND w.created_at < $10 AND w.size BETWEEN $11 AND $12
-	   AND ($13 IS NULL OR f.name = $13)
+	SELECT ($13::text IS NULL OR f.name = $13)
 	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
 	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
 	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
 	   AND (f.expires_at > $3::bigint) IS NOT FALSE
-	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid) IS NULL) AS ok
+	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid, $17::bigint) IS NULL) AS ok
        ) r
  WHERE r.ok OR w.n = $2
 
--- fragment: list_order_created_asc
+-- fragment: fetch_order_created_asc
  ORDER BY w.created_at, w.id LIMIT $1::bigint
 
--- fragment: list_order_created_desc
+-- fragment: fetch_order_created_desc
  ORDER BY w.created_at DESC, w.id DESC LIMIT $1::bigint
 
--- fragment: list_order_name_asc
+-- fragment: fetch_order_name_asc
  ORDER BY w.name, w.id LIMIT $1::bigint
 
--- fragment: list_order_name_desc
+-- fragment: fetch_order_name_desc
  ORDER BY w.name DESC, w.id DESC LIMIT $1::bigint
 
--- fragment: list_order_size_asc
+-- fragment: fetch_order_size_asc
  ORDER BY w.size, w.id LIMIT $1::bigint
 
--- fragment: list_order_size_desc
+-- fragment: fetch_order_size_desc
  ORDER BY w.size DESC, w.id DESC LIMIT $1::bigint
 
--- fragment: walk_row
-SELECT * FROM (
-SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
-       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
-       1::bigint, 0::bigint
-  FROM (
+-- name: files_walk_all_created_asc = walk_row walk_named walk_all_created_asc walk_end walk_order_created_asc walk_page
+-- name: files_walk_all_created_desc = walk_row walk_named walk_all_created_desc walk_end walk_order_created_desc walk_page
+-- name: files_walk_all_name_asc = walk_row walk_named walk_all_name_asc walk_end walk_order_name_asc walk_page
+-- name: files_walk_all_name_desc = walk_row walk_named walk_all_name_desc walk_end walk_order_name_desc walk_page
+-- name: files_walk_all_size_asc = walk_row walk_named walk_all_size_asc walk_end walk_order_size_asc walk_page
+-- name: files_walk_all_size_desc = walk_row walk_named walk_all_size_desc walk_end walk_order_size_desc walk_page
+-- name: files_walk_facet_created_asc = walk_row walk_bare walk_facet_created_asc walk_end walk_order_created_asc walk_page
+-- name: files_walk_facet_created_desc = walk_row walk_bare walk_facet_created_desc walk_end walk_order_created_desc walk_page
+-- name: files_walk_facet_name_asc = walk_row walk_named walk_facet_name_asc walk_end walk_order_name_asc walk_page
+-- name: files_walk_facet_name_desc = walk_row walk_named walk_facet_name_desc walk_end walk_order_name_desc walk_page
+-- name: files_walk_facet_size_asc = walk_row walk_bare walk_facet_size_asc walk_end walk_order_size_asc walk_page
+-- name: files_walk_facet_size_desc = walk_row walk_bare walk_facet_size_desc walk_end walk_order_size_desc walk_page
+-- name: files_walk_same_name_asc = walk_row walk_named walk_same_asc walk_end walk_order_same_asc walk_page
+-- name: files_walk_same_name_desc = walk_row walk_named walk_same_desc walk_end walk_order_same_desc walk_page
+-- name: files_walk_content_created_asc = walk_row walk_named walk_content_asc walk_end walk_order_created_asc walk_page
+-- name: files_walk_content_created_desc = walk_row walk_named walk_content_desc walk_end walk_order_created_desc walk_page
+-- name: files_fetch_created_name_asc = fetch_row fetch_count_name_asc fetch_created pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_created_name_desc = fetch_row fetch_count_name_desc fetch_created pick_name_desc fetch_check fetch_order_name_desc
+-- name: files_fetch_created_size_asc = fetch_row fetch_count_size_asc fetch_created pick_size_asc fetch_check fetch_order_size_asc
+-- name: files_fetch_created_size_desc = fetch_row fetch_count_size_desc fetch_created pick_size_desc fetch_check fetch_order_size_desc
+-- name: files_fetch_size_created_asc = fetch_row fetch_count_created_asc fetch_size pick_created_asc fetch_check fetch_order_created_asc
+-- name: files_fetch_size_created_desc = fetch_row fetch_count_created_desc fetch_size pick_created_desc fetch_check fetch_order_created_desc
+-- name: files_fetch_size_name_asc = fetch_row fetch_count_name_asc fetch_size pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_size_name_desc = fetch_row fetch_count_name_desc fetch_size pick_name_desc fetch_check fetch_order_name_desc
+-- name: files_fetch_name_created_asc = fetch_row fetch_count_created_asc fetch_name pick_created_asc fetch_check fetch_order_created_asc
+-- name: files_fetch_name_created_desc = fetch_row fetch_count_created_desc fetch_name pick_created_desc fetch_check fetch_order_created_desc
+-- name: files_fetch_name_size_asc = fetch_row fetch_count_size_asc fetch_name pick_size_asc fetch_check fetch_order_size_asc
+-- name: files_fetch_name_size_desc = fetch_row fetch_count_size_desc fetch_name pick_size_desc fetch_check fetch_order_size_desc
+-- name: files_fetch_sha256_name_asc = fetch_row fetch_count_name_asc fetch_sha256 pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_sha256_name_desc = fetch_row fetch_count_name_desc fetch_sha256 pick_name_desc fetch_check fetch_order_name_desc
+-- name: files_fetch_sha256_size_asc = fetch_row fetch_count_size_asc fetch_sha256 pick_size_asc fetch_check fetch_order_size_asc
+-- name: files_fetch_sha256_size_desc = fetch_row fetch_count_size_desc fetch_sha256 pick_size_desc fetch_check fetch_order_size_desc
+-- name: files_fetch_search_created_asc = fetch_row fetch_count_created_asc fetch_search pick_created_asc fetch_check fetch_order_created_asc
+-- name: files_fetch_search_created_desc = fetch_row fetch_count_created_desc fetch_search pick_created_desc fetch_check fetch_order_created_desc
+-- name: files_fetch_search_name_asc = fetch_row fetch_count_name_asc fetch_search pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_search_name_desc = fetch_row fetch_count_name_desc fetch_search pick_name_desc fetch_check fetch_order_name_desc
+-- name: files_fetch_search_size_asc = fetch_row fetch_count_size_asc fetch_search pick_size_asc fetch_check fetch_order_size_asc
+-- name: files_fetch_search_size_desc = fetch_row fetch_count_size_desc fetch_search pick_size_desc fetch_check fetch_order_size_desc
+-- name: files_fetch_facet_created_name_asc = fetch_row fetch_count_name_asc fetch_facet_created_named pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_facet_created_name_desc = fetch_row fetch_count_name_desc fetch_facet_created_named pick_name_desc fetch_check fetch_order_name_desc
+-- name: files_fetch_facet_created_size_asc = fetch_row fetch_count_size_asc fetch_facet_created pick_size_asc fetch_check fetch_order_size_asc
+-- name: files_fetch_facet_created_size_desc = fetch_row fetch_count_size_desc fetch_facet_created pick_size_desc fetch_check fetch_order_size_desc
+-- name: files_fetch_facet_size_created_asc = fetch_row fetch_count_created_asc fetch_facet_size pick_created_asc fetch_check fetch_order_created_asc
+-- name: files_fetch_facet_size_created_desc = fetch_row fetch_count_created_desc fetch_facet_size pick_created_desc fetch_check fetch_order_created_desc
+-- name: files_fetch_facet_size_name_asc = fetch_row fetch_count_name_asc fetch_facet_size_named pick_name_asc fetch_check fetch_order_name_asc
+-- name: files_fetch_facet_size_name_desc = fetch_row fetch_count_name_desc fetch_facet_size_named pick_name_desc fetch_check fetch_order_name_desc
 
--- fragment: walk_check
-       ) k
-  JOIN depot_internal.file f ON f.id = k.id
- WHERE k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
-	   AND ~k.facet_bits & (
-		SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
-	   AND (k.name = $13::text) IS NOT FALSE AND (strpos(lower(k.name), $16::text) > 0) IS NOT FALSE
-	   AND ($13 IS NULL OR f.name = $13)
-	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
-	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
-	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
-	   AND (f.expires_at > $3::bigint) IS NOT FALSE
-	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid) IS NULL)
+-- Of several facets, the one that goes farthest in $2 rows behind a position, the list's: the rarest thereabouts, to walk by.
+-- $1 facets  $2 rows  $3 from_number|null  $4 from_name|null  $5 from_id. 0 facet
+-- name: files_rarest_created_asc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $4::text IS NULL
+ ORDER BY (
+	SELECT k.created_at FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.created_at, k.id) > ($3::bigint, $5::uuid)
+	 ORDER BY k.created_at, k.id OFFSET $2::bigint LIMIT 1) DESC NULLS FIRST, x.place LIMIT 1
 
--- fragment: walk_order_created_asc
- ORDER BY k.created_at, k.id LIMIT $1::bigint) page
+-- name: files_rarest_created_desc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $4::text IS NULL
+ ORDER BY (
+	SELECT k.created_at FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.created_at, k.id) < ($3::bigint, $5::uuid)
+	 ORDER BY k.created_at DESC, k.id DESC OFFSET $2::bigint LIMIT 1) NULLS FIRST, x.place LIMIT 1
 
--- fragment: walk_order_created_desc
- ORDER BY k.created_at DESC, k.id DESC LIMIT $1::bigint) page
+-- name: files_rarest_name_asc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $3::bigint IS NULL
+ ORDER BY (
+	SELECT k.name FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.name, k.id) > (coalesce($4::text, ''), $5::uuid)
+	 ORDER BY k.name, k.id OFFSET $2::bigint LIMIT 1) DESC NULLS FIRST, x.place LIMIT 1
 
--- fragment: walk_order_same_asc
- ORDER BY k.id LIMIT $1::bigint) page
+-- name: files_rarest_name_desc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $3::bigint IS NULL
+ ORDER BY (
+	SELECT k.name FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.name, k.id) < (coalesce($4::text, repeat(chr(1114111), 256)), $5::uuid)
+	 ORDER BY k.name DESC, k.id DESC OFFSET $2::bigint LIMIT 1) NULLS FIRST, x.place LIMIT 1
 
--- fragment: walk_order_name_asc
- ORDER BY k.name, k.id LIMIT $1::bigint) page
+-- name: files_rarest_size_asc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $4::text IS NULL
+ ORDER BY (
+	SELECT k.size FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.size, k.id) > ($3::bigint, $5::uuid)
+	 ORDER BY k.size, k.id OFFSET $2::bigint LIMIT 1) DESC NULLS FIRST, x.place LIMIT 1
 
--- fragment: walk_order_same_desc
- ORDER BY k.id DESC LIMIT $1::bigint) page
-
--- fragment: walk_order_name_desc
- ORDER BY k.name DESC, k.id DESC LIMIT $1::bigint) page
-
--- fragment: walk_order_size_asc
- ORDER BY k.size, k.id LIMIT $1::bigint) page
-
--- fragment: walk_order_size_desc
- ORDER BY k.size DESC, k.id DESC LIMIT $1::bigint) page
-
--- fragment: walk_end
-UNION ALL
-SELECT * FROM (
-SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
-       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
-       0::bigint, 1::bigint
-  FROM (SELECT k.id FROM (
-
--- fragment: walk_end_tail
-       ) k OFFSET $2::bigint - 1 LIMIT 1) e
-  JOIN depot_internal.file f ON f.id = e.id) behind
- LIMIT $1
-
--- name: files_walk_all_created_asc = walk_row walk_all_created_asc walk_check walk_order_created_asc walk_end walk_all_created_asc walk_end_tail
--- name: files_walk_all_created_desc = walk_row walk_all_created_desc walk_check walk_order_created_desc walk_end walk_all_created_desc walk_end_tail
--- name: files_walk_all_name_asc = walk_row walk_all_name_asc walk_check walk_order_name_asc walk_end walk_all_name_asc walk_end_tail
--- name: files_walk_all_name_desc = walk_row walk_all_name_desc walk_check walk_order_name_desc walk_end walk_all_name_desc walk_end_tail
--- name: files_walk_all_size_asc = walk_row walk_all_size_asc walk_check walk_order_size_asc walk_end walk_all_size_asc walk_end_tail
--- name: files_walk_all_size_desc = walk_row walk_all_size_desc walk_check walk_order_size_desc walk_end walk_all_size_desc walk_end_tail
--- name: files_walk_facet_created_asc = walk_row walk_facet_created_asc walk_check walk_order_created_asc walk_end walk_facet_created_asc walk_end_tail
--- name: files_walk_facet_created_desc = walk_row walk_facet_created_desc walk_check walk_order_created_desc walk_end walk_facet_created_desc walk_end_tail
--- name: files_walk_facet_name_asc = walk_row walk_facet_name_asc walk_check walk_order_name_asc walk_end walk_facet_name_asc walk_end_tail
--- name: files_walk_facet_name_desc = walk_row walk_facet_name_desc walk_check walk_order_name_desc walk_end walk_facet_name_desc walk_end_tail
--- name: files_walk_facet_size_asc = walk_row walk_facet_size_asc walk_check walk_order_size_asc walk_end walk_facet_size_asc walk_end_tail
--- name: files_walk_facet_size_desc = walk_row walk_facet_size_desc walk_check walk_order_size_desc walk_end walk_facet_size_desc walk_end_tail
--- name: files_walk_same_name_asc = walk_row walk_same_asc walk_check walk_order_same_asc walk_end walk_same_asc walk_end_tail
--- name: files_walk_same_name_desc = walk_row walk_same_desc walk_check walk_order_same_desc walk_end walk_same_desc walk_end_tail
--- name: files_walk_content_created_asc = walk_row walk_content_asc walk_check walk_order_created_asc walk_end walk_content_asc walk_end_tail
--- name: files_walk_content_created_desc = walk_row walk_content_desc walk_check walk_order_created_desc walk_end walk_content_desc walk_end_tail
--- name: files_fetch_created_name_asc = list_row list_count_name_asc fetch_created pick_name_asc list_check list_order_name_asc
--- name: files_fetch_created_name_desc = list_row list_count_name_desc fetch_created pick_name_desc list_check list_order_name_desc
--- name: files_fetch_created_size_asc = list_row list_count_size_asc fetch_created pick_size_asc list_check list_order_size_asc
--- name: files_fetch_created_size_desc = list_row list_count_size_desc fetch_created pick_size_desc list_check list_order_size_desc
--- name: files_fetch_size_created_asc = list_row list_count_created_asc fetch_size pick_created_asc list_check list_order_created_asc
--- name: files_fetch_size_created_desc = list_row list_count_created_desc fetch_size pick_created_desc list_check list_order_created_desc
--- name: files_fetch_size_name_asc = list_row list_count_name_asc fetch_size pick_name_asc list_check list_order_name_asc
--- name: files_fetch_size_name_desc = list_row list_count_name_desc fetch_size pick_name_desc list_check list_order_name_desc
--- name: files_fetch_name_created_asc = list_row list_count_created_asc fetch_name pick_created_asc list_check list_order_created_asc
--- name: files_fetch_name_created_desc = list_row list_count_created_desc fetch_name pick_created_desc list_check list_order_created_desc
--- name: files_fetch_name_size_asc = list_row list_count_size_asc fetch_name pick_size_asc list_check list_order_size_asc
--- name: files_fetch_name_size_desc = list_row list_count_size_desc fetch_name pick_size_desc list_check list_order_size_desc
--- name: files_fetch_sha256_name_asc = list_row list_count_name_asc fetch_sha256 pick_name_asc list_check list_order_name_asc
--- name: files_fetch_sha256_name_desc = list_row list_count_name_desc fetch_sha256 pick_name_desc list_check list_order_name_desc
--- name: files_fetch_sha256_size_asc = list_row list_count_size_asc fetch_sha256 pick_size_asc list_check list_order_size_asc
--- name: files_fetch_sha256_size_desc = list_row list_count_size_desc fetch_sha256 pick_size_desc list_check list_order_size_desc
--- name: files_fetch_search_created_asc = list_row list_count_created_asc fetch_search pick_created_asc list_check list_order_created_asc
--- name: files_fetch_search_created_desc = list_row list_count_created_desc fetch_search pick_created_desc list_check list_order_created_desc
--- name: files_fetch_search_name_asc = list_row list_count_name_asc fetch_search pick_name_asc list_check list_order_name_asc
--- name: files_fetch_search_name_desc = list_row list_count_name_desc fetch_search pick_name_desc list_check list_order_name_desc
--- name: files_fetch_search_size_asc = list_row list_count_size_asc fetch_search pick_size_asc list_check list_order_size_asc
--- name: files_fetch_search_size_desc = list_row list_count_size_desc fetch_search pick_size_desc list_check list_order_size_desc
--- name: files_fetch_facet_created_name_asc = list_row list_count_name_asc fetch_facet_created_named pick_name_asc list_check list_order_name_asc
--- name: files_fetch_facet_created_name_desc = list_row list_count_name_desc fetch_facet_created_named pick_name_desc list_check list_order_name_desc
--- name: files_fetch_facet_created_size_asc = list_row list_count_size_asc fetch_facet_created pick_size_asc list_check list_order_size_asc
--- name: files_fetch_facet_created_size_desc = list_row list_count_size_desc fetch_facet_created pick_size_desc list_check list_order_size_desc
--- name: files_fetch_facet_size_created_asc = list_row list_count_created_asc fetch_facet_size pick_created_asc list_check list_order_created_asc
--- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
--- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size_named pick_name_asc list_check list_order_name_asc
--- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size_named pick_name_desc list_check list_order_name_desc
+-- name: files_rarest_size_desc
+SELECT x.facet FROM unnest(translate($1::text, '[]', '{}')::bigint[]) WITH ORDINALITY AS x(facet, place)
+ WHERE true OR $4::text IS NULL
+ ORDER BY (
+	SELECT k.size FROM depot_internal.file_facet k WHERE k.facet = x.facet AND (k.size, k.id) < ($3::bigint, $5::uuid)
+	 ORDER BY k.size DESC, k.id DESC OFFSET $2::bigint LIMIT 1) NULLS FIRST, x.place LIMIT 1
 
 -- Bounded counts, to choose the way of a list by. $1 facets  $2 most to count  $3 created_low  $4 created_high  $5 size_low
 -- $6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size

@@ -195,18 +195,19 @@ RETURNING 1
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
--- same sixteen parameters and give the same columns; they differ in which rows they look at, and in which order.
+-- same seventeen parameters and give the same columns; they differ in which rows they look at, and in which order.
 --
---   ?1 rows wanted          ?2 budget: rows to look at       ?3 now
+--   ?1 rows wanted          ?2 budget, in rows               ?3 now
 --   ?4 facet|null           the one to go by (walk_facet, fetch_facet_*)
 --   ?5 facets               all that a file must have, the one of ?4 included; '[]' none
 --   ?6 from_number|null  ?7 from_name|null  ?8 from_id       where to start, below
 --   ?9 created_low, inclusive   ?10 created_high, exclusive  (none: -2^63, 2^63-1)
 --   ?11 size_low  ?12 size_high, both inclusive              (none: 0, 2^63-1)
 --   ?13 name|null  ?14 sha256|null  ?15 q|null, folded as name_folded is
---   ?16 q where it is all ASCII, else null: lets a walk pass over names without touching the table
+--   ?16 q's longest stretch of ASCII, or null: lets a walk pass over names without touching the table
+--   ?17 the time that a walk may take, in microseconds
 --
---   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: it is the last that the budget reaches).
+--   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: go on behind this row).
 --   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
 --   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
 --   No `end` and fewer rows than wanted: there are no more.
@@ -218,8 +219,9 @@ RETURNING 1
 --   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
 --
 -- Two kinds:
---   files_walk_SOURCE_SORT_DIR   reads ?2 rows of an index in the order asked for. `end` set: go on behind that row with
---                                another run, or answer a short page whose cursor is that row.
+--   files_walk_SOURCE_SORT_DIR   reads an index in the order asked for: in PostgreSQL until ?17 is over, in SQLite ?2 rows.
+--                                `end` set: go on behind that row with another run, or answer a short page whose cursor
+--                                is that row.
 --   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first ?2.
 --   SOURCE of walk:  all, facet (?4), same (name = ?13; with SORT = name only), content (sha256 = ?14; SORT = created only)
 --   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet ?4; each without
@@ -230,20 +232,22 @@ RETURNING 1
 --   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
 --   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
---   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to probe; first budget rows wanted + 16.
---   3. Probe: files_probe_all for name and sha256, and R if F is empty; files_probe_facets for F, if R is not empty or F
---      has several. Then:
---      a. fetch name where at most 20000 have it; fetch sha256 where at most 2000 have it.
---      b. The least count among R: fetch it where it is at most 20000 (facet_* with SORT = name: 4000).
---      c. else walk by the facet of F with the least count (F empty: all), first budget 1000; but 200 where the walk has
---         to look at the table for each row: sha256, and q if it is not ASCII or F is not empty.
---   4. q without a fetch by 3: walk as in 3c for SEARCH_TRY (6 ms). Still short, and search_index says that q is indexed:
---      files_probe_search; fetch search where names + 10 * blocks is at most 50000 (estimates of what the index brings
---      up). Else walk on until SEARCH_TIME (40 ms).
---   Walks go on behind `end` while the page is short and LIST_TIME (6 ms) is not over. The next budget is what the time left
---   allows at the pace of the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor
---   like any other: only the lack of a cursor ends a list.
---   Fetches have the budget 4 * rows wanted, then 100000 behind `end`; fetch search has 100000 at once.
+--   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
+--   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
+--      files_probe_facets. Fetch the least, where it is at most 2000.
+--   4. F has several: files_rarest with 200 rows says by which to walk.
+--   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
+--      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
+--      facet_* with SORT = name: there each row is looked up in its table.)
+--   6. Walk on for LIST_TIME (6 ms). q, still short, and search_index says that q is indexed: files_probe_search; fetch
+--      search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on for
+--      SEARCH_TIME (35 ms).
+--   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
+--   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
+--   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
+--   the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor like any other: only the lack
+--   of a cursor ends a list.
+--   Fetches have the budget 4 * rows wanted, then 100000 behind `end`.
 
 -- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
 -- digits, 2 letters or digits, 3 characters.
@@ -263,7 +267,7 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
                AND (?13 IS NULL OR f.name = ?13)
                AND (?14 IS NULL OR f.sha256 = ?14)
                AND (?15 IS NULL OR instr(f.name_folded, ?15) > 0)
-               AND (f.expires_at > ?3) IS NOT FALSE
+               AND (f.expires_at > ?3) IS NOT FALSE AND (?17 IS NULL OR true)
                AND NOT EXISTS (
 			SELECT 1 FROM json_each(?5) q
 			 WHERE NOT EXISTS (
@@ -509,6 +513,44 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 -- name: files_fetch_facet_size_created_desc = list_row list_count_created_desc fetch_facet_size pick_created_desc list_check list_order_created_desc
 -- name: files_fetch_facet_size_name_asc = list_row list_count_name_asc fetch_facet_size pick_name_asc list_check list_order_name_asc
 -- name: files_fetch_facet_size_name_desc = list_row list_count_name_desc fetch_facet_size pick_name_desc list_check list_order_name_desc
+
+-- Of several facets, the one that goes farthest in ?2 rows behind a position, the list's: the rarest thereabouts, to walk by.
+-- ?1 facets  ?2 rows  ?3 from_number|null  ?4 from_name|null  ?5 from_id. 0 facet
+-- name: files_rarest_created_asc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.created_at FROM file_facet k WHERE k.facet = x.value AND (k.created_at, k.id) > (?3, ?5)
+	 ORDER BY k.created_at, k.id LIMIT 1 OFFSET ?2) DESC NULLS FIRST, x.key LIMIT 1
+
+-- name: files_rarest_created_desc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.created_at FROM file_facet k WHERE k.facet = x.value AND (k.created_at, k.id) < (?3, ?5)
+	 ORDER BY k.created_at DESC, k.id DESC LIMIT 1 OFFSET ?2) NULLS FIRST, x.key LIMIT 1
+
+-- name: files_rarest_name_asc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.name FROM file_facet k WHERE k.facet = x.value AND (k.name, k.id) > (coalesce(?4, ''), ?5)
+	 ORDER BY k.name, k.id LIMIT 1 OFFSET ?2) DESC NULLS FIRST, x.key LIMIT 1
+
+-- name: files_rarest_name_desc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.name FROM file_facet k WHERE k.facet = x.value AND (k.name, k.id) < (coalesce(?4, x'ff'), ?5)
+	 ORDER BY k.name DESC, k.id DESC LIMIT 1 OFFSET ?2) NULLS FIRST, x.key LIMIT 1
+
+-- name: files_rarest_size_asc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.size FROM file_facet k WHERE k.facet = x.value AND (k.size, k.id) > (?3, ?5)
+	 ORDER BY k.size, k.id LIMIT 1 OFFSET ?2) DESC NULLS FIRST, x.key LIMIT 1
+
+-- name: files_rarest_size_desc
+SELECT x.value FROM json_each(?1) x
+ ORDER BY (
+	SELECT k.size FROM file_facet k WHERE k.facet = x.value AND (k.size, k.id) < (?3, ?5)
+	 ORDER BY k.size DESC, k.id DESC LIMIT 1 OFFSET ?2) NULLS FIRST, x.key LIMIT 1
 
 -- Bounded counts, to choose the way of a list by. ?1 facets  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low
 -- ?6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size

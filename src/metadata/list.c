@@ -2,12 +2,10 @@
  * Lists: which statements answer a query, and how far they go. The rules are sql's: statements.sql, "Lists" and HOW TO CHOOSE,
  * whose numbers stand at the functions here; the figures were measured there (tests/bench/list_latency.py). Worker threads.
  *
- * A page is gathered by passes. A pass runs one statement, which looks at a bounded number of rows in the order of the list
- * and gives those that pass the filters; where its budget ends, the next pass goes on. A page that takes too long ends short,
- * and says where to go on: file_list.end.
+ * A page is gathered by passes. A pass runs one statement, which looks at rows in the order of the list, for a bounded time
+ * (PostgreSQL) or up to a bounded number (SQLite), and gives those that pass the filters; where it stopped, the next pass goes
+ * on. A page that takes too long ends short, and says where to go on: file_list.end.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "depotd/base/clock.h"
@@ -18,21 +16,25 @@ enum {
 	WALK_FIRST_FAR = 200, /* where each row has to be looked up in the table */
 	WALK_FIRST = 1000,    /* rows that a walk with filters looks at in its first pass */
 	WALK_MOST = 16000,
-	WALK_LEAST = 200, /* a pass that would be shorter is not worth it */
-	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
+	WALK_LEAST = 200,  /* a pass that would be shorter is not worth it */
+	FETCH_FEW = 2000,  /* files that are fetched before any walk */
+	FETCH_CAP = 16000, /* and after one that was in vain */
+	FETCH_GROWTH = 4,  /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
+	FETCH_TO_COUNT = 4, /* to fetch takes so many times as long as to count */
 	SEARCH_CAP =
 		50000, /* names and, ten times as dear, blocks that a search by the index may touch */
 	BLOCK_COST = 10,
-	LIST_TIME_MS = 6, /* since the page was begun; no further pass after this */
+	LIST_TRY_MS = 2,  /* since the page was begun: a walk before there is more counting */
+	LIST_TIME_MS = 6, /* the same; no further pass after this */
+	FETCH_TIME_MS = 8,
 	SEARCH_TRY_MS = 6,
-	SEARCH_TIME_MS = 40,
-	STATEMENT_NAME_MAX = 64,
+	SEARCH_TIME_MS = 35,
+	LEAST_TIME_US = 500, /* that a pass has, however late */
+	US_PER_MS = 1000,
+	NS_PER_US = 1000,
 	NS_PER_MS = 1000000,
 };
-
-static const char *const sort_names[] = {
-	[LIST_SORT_CREATED] = "created", [LIST_SORT_NAME] = "name", [LIST_SORT_SIZE] = "size"};
 
 /* --- passes --- */
 
@@ -68,23 +70,30 @@ static void move_behind(struct listing *l, const struct file_record *record)
 	l->from_id = record->id;
 }
 
-/* One run of files_KIND_SOURCE_SORT_DIR. */
-static int pass(struct listing *l, const char *source, int64_t budget, struct err *err)
+static int64_t elapsed_us(const struct listing *l)
+{
+	return (clock_monotonic_ns() - l->began_ns) / NS_PER_US;
+}
+
+/* One run of files_KIND_SOURCE_SORT_DIR, of `budget` rows or until limit_ms have gone since the page was begun. */
+static int pass(struct listing *l, const char *source, int64_t budget, int64_t limit_ms,
+		struct err *err)
 {
 	bool by_name = l->query->sort == LIST_SORT_NAME;
-	char statement[STATEMENT_NAME_MAX], id[UUID_TEXT_LEN + 1];
+	int64_t left_us = limit_ms * US_PER_MS - elapsed_us(l);
+	char statement[LIST_STATEMENT_MAX], id[UUID_TEXT_LEN + 1];
 	struct value params[LIST_PARAMS];
 
 	uuid_format(&l->from_id, id);
 	memcpy(params, l->params, sizeof(params));
 	params[LIST_WANTED] = value_int((int64_t)(l->wanted - l->page.n));
 	params[LIST_BUDGET] = value_int(budget);
+	params[LIST_TIME_US] = value_int(left_us > LEAST_TIME_US ? left_us : LEAST_TIME_US);
 	params[LIST_FROM_NUMBER] = value_int(l->from_number);
 	params[LIST_FROM_NUMBER].null = by_name;
 	params[LIST_FROM_NAME] = value_text(by_name ? l->from_name : NULL);
 	params[LIST_FROM_ID] = value_text(id);
-	snprintf(statement, sizeof(statement), "files_%s_%s_%s", source, sort_names[l->query->sort],
-		 l->query->descending ? "desc" : "asc");
+	list_statement(l, source, statement, sizeof(statement));
 	l->exhausted = true;
 	if (store_read(l->store, statement, params, LIST_PARAMS, take_row, l, l->deadline_ns, err) <
 	    0)
@@ -109,7 +118,7 @@ static int walk(struct listing *l, const char *source, int64_t budget, int64_t l
 	while (!is_done(l) && budget >= WALK_LEAST) {
 		int64_t began_ns = clock_monotonic_ns(), now_ns;
 
-		if (pass(l, source, budget, err) < 0)
+		if (pass(l, source, budget, limit_ms, err) < 0)
 			return -1;
 		now_ns = clock_monotonic_ns();
 		budget = budget * (l->began_ns + limit_ms * NS_PER_MS - now_ns) /
@@ -121,10 +130,10 @@ static int walk(struct listing *l, const char *source, int64_t budget, int64_t l
 }
 
 /* A few rows that hold all of the answer: read, sorted, filtered. */
-static int fetch(struct listing *l, const char *source, int64_t budget, struct err *err)
+static int fetch(struct listing *l, const char *source, struct err *err)
 {
-	for (; !is_done(l); budget = FETCH_MOST) {
-		if (pass(l, source, budget, err) < 0)
+	for (int64_t budget = (int64_t)l->wanted * FETCH_GROWTH; !is_done(l); budget = FETCH_MOST) {
+		if (pass(l, source, budget, 0, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -132,7 +141,10 @@ static int fetch(struct listing *l, const char *source, int64_t budget, struct e
 
 /* --- choosing --- */
 
-/* Rule 3c: where the index alone cannot tell whether a row passes, the first pass is short. */
+/*
+ * Where the index alone cannot tell whether a row passes, the first pass is short. (A matter of budgets in rows; time needs no
+ * such care.)
+ */
 static int64_t first_budget(const struct listing *l)
 {
 	bool far = l->query->has_sha256 ||
@@ -141,7 +153,26 @@ static int64_t first_budget(const struct listing *l)
 	return far ? WALK_FIRST_FAR : WALK_FIRST;
 }
 
-/* Rule 4: a walk finds a word that many names hold; an index one that few hold. */
+/*
+ * Rules 3 and 5: fetches what a name, a digest or a range narrows down to `cap` files. 1 done, 0 there are more, or counting them
+ * took so long that fetching would take too long.
+ */
+static int fetch_few(struct listing *l, int64_t cap, struct err *err)
+{
+	int64_t began_us = elapsed_us(l), now_us, count = 0;
+	const char *source = NULL;
+	int found = list_probe(l, cap, &source, &count, err);
+
+	if (found <= 0)
+		return found;
+	now_us = elapsed_us(l);
+	if (count > FETCH_FEW &&
+	    now_us + (now_us - began_us) * FETCH_TO_COUNT > FETCH_TIME_MS * US_PER_MS)
+		return 0;
+	return fetch(l, source, err) < 0 ? -1 : 1;
+}
+
+/* Rule 6: a walk finds a word that many names hold; an index one that few hold. */
 static int search(struct listing *l, const char *source, struct err *err)
 {
 	int64_t names = 0, blocks = 0;
@@ -155,31 +186,47 @@ static int search(struct listing *l, const char *source, struct err *err)
 	if (indexed < 0)
 		return -1;
 	if (indexed && names + BLOCK_COST * blocks <= SEARCH_CAP)
-		return fetch(l, "fetch_search", FETCH_MOST, err);
+		return fetch(l, "fetch_search", err);
 	return walk(l, source, first_budget(l), SEARCH_TIME_MS, err);
+}
+
+/* Rules 3 to 6: filters that no order of an index answers. */
+static int choose_by_counting(struct listing *l, bool narrow, const char *walk_source,
+			      struct err *err)
+{
+	int found = narrow ? fetch_few(l, FETCH_FEW, err) : 0;
+
+	if (found != 0)
+		return found < 0 ? -1 : 0;
+	if (list_find_rarest(l, err) < 0)
+		return -1;
+	if (narrow) {
+		if (walk(l, walk_source, first_budget(l), LIST_TRY_MS, err) < 0)
+			return -1;
+		found = is_done(l) ? 1 : fetch_few(l, FETCH_CAP, err);
+		if (found != 0)
+			return found < 0 ? -1 : 0;
+	}
+	return l->has_search ? search(l, walk_source, err)
+			     : walk(l, walk_source, first_budget(l), LIST_TIME_MS, err);
 }
 
 static int choose(struct listing *l, struct err *err)
 {
 	const struct list_query *query = l->query;
-	const char *walk_source = l->facet_count > 0 ? "walk_facet" : "walk_all", *source;
-	int found;
+	const char *walk_source = l->facet_count > 0 ? "walk_facet" : "walk_all";
+	bool narrow = query->name || query->has_sha256 || l->by_created || l->by_size;
 
-	if (query->name && query->sort == LIST_SORT_NAME)
-		return walk(l, "walk_same", WALK_FIRST, LIST_TIME_MS, err); /* rule 1 */
+	if (query->name && query->sort == LIST_SORT_NAME) /* rule 1 */
+		return walk(l, "walk_same", WALK_FIRST, LIST_TIME_MS, err);
 	if (query->has_sha256 && query->sort == LIST_SORT_CREATED)
 		return walk(l, "walk_content", WALK_FIRST, LIST_TIME_MS, err);
-	if (l->is_plain) /* rule 2; the first pass may be short of WALK_LEAST */
-		return pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK, err) < 0
-			       ? -1
-			       : walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
-	found = list_probe(l, &source, err); /* rule 3 */
-	if (found < 0)
+	if (narrow || l->has_search || l->facet_count > 1)
+		return choose_by_counting(l, narrow, walk_source, err);
+	/* Rule 2. The first pass may be short of WALK_LEAST. */
+	if (pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK, LIST_TIME_MS, err) < 0)
 		return -1;
-	if (found > 0)
-		return fetch(l, source, (int64_t)l->wanted * FETCH_GROWTH, err);
-	return l->has_search ? search(l, walk_source, err)
-			     : walk(l, walk_source, first_budget(l), LIST_TIME_MS, err);
+	return walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
 }
 
 /* --- the page --- */

@@ -14,10 +14,8 @@
 enum {
 	LIST_MEMORY_MAX = 1024 * 1024,
 	TEXT_MAX = 64 * 1024,
-	FETCH_CAP = 20000,      /* rows that are few enough to be fetched and sorted */
-	FETCH_NAMED_CAP = 4000, /* by a facet, in the order of names */
-	CONTENT_CAP = 2000,
-	FACET_CAP = 5000, /* counts beyond this say no more about which facet is rarest */
+	FAR_CAP = 2000,    /* most rows to fetch where each is looked up in its table */
+	RAREST_ROWS = 200, /* the facet that goes farthest in so many is the rarest */
 };
 
 /* --- parameters --- */
@@ -85,13 +83,27 @@ static int set_facets(struct listing *l, struct err *err)
 	return 0;
 }
 
-static bool is_ascii(const char *text)
+/*
+ * The longest stretch of ASCII, or NULL: what lower() of any database finds of a name that has the whole, since no folding makes
+ * ASCII of what is not.
+ */
+static const char *longest_ascii(struct listing *l, const char *text)
 {
-	for (; *text; text++) {
-		if ((unsigned char)*text >= 0x80)
-			return false;
+	const char *longest = text;
+	size_t n = 0;
+
+	while (text && *text) {
+		size_t run = 0;
+
+		while (text[run] && (unsigned char)text[run] < 0x80)
+			run++;
+		if (run > n) {
+			longest = text;
+			n = run;
+		}
+		text += run > 0 ? run : 1;
 	}
-	return true;
+	return n > 0 ? arena_strndup(&l->memory, longest, n) : NULL;
 }
 
 static void set_search(struct listing *l)
@@ -106,7 +118,7 @@ static void set_search(struct listing *l)
 		folded = keep(l, &text);
 	}
 	l->params[LIST_Q] = value_text(folded);
-	l->params[LIST_Q_ASCII] = value_text(folded && is_ascii(folded) ? folded : NULL);
+	l->params[LIST_Q_ASCII] = value_text(longest_ascii(l, folded));
 }
 
 static void set_ranges(struct listing *l)
@@ -176,8 +188,6 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 	set_start(l);
 	if (set_facets(l, err) < 0)
 		return -1;
-	l->is_plain = !l->has_search && !query->name && !query->has_sha256 && !l->by_created &&
-		      !l->by_size && l->facet_count < 2;
 	if (l->params[LIST_FACETS].null || (l->has_search && l->params[LIST_Q].null))
 		return err_set(err, ERR_NO_MEMORY, "a list");
 	return 0;
@@ -189,21 +199,32 @@ void listing_release(struct listing *l)
 	arena_release(&l->memory);
 }
 
+void list_statement(const struct listing *l, const char *what, char *out, size_t size)
+{
+	static const char *const sorts[] = {[LIST_SORT_CREATED] = "created",
+					    [LIST_SORT_NAME] = "name",
+					    [LIST_SORT_SIZE] = "size"};
+
+	snprintf(out, size, "files_%s_%s_%s", what, sorts[l->query->sort],
+		 l->query->descending ? "desc" : "asc");
+}
+
 /* --- counts --- */
 
 struct probe {
 	struct listing *listing;
+	int64_t cap;
 	int64_t all_created, all_size, all_name, all_content; /* of files_probe_all */
-	const char *source; /* the smallest of the ranges so far, or NULL */
-	int64_t least;      /* rows of it */
-	int64_t facet;      /* its facet, where F is not empty */
-	int64_t rarest;     /* the facet with the least count */
-	int64_t rarest_count;
+	const char *source; /* the least of the counts so far that is within bounds, or NULL */
+	int64_t least;
+	int64_t facet; /* its facet, where F is not empty */
 };
 
-static void consider(struct probe *p, bool given, int64_t count, const char *source, int64_t facet)
+static void consider(struct probe *p, bool given, int64_t count, bool far, const char *source,
+		     int64_t facet)
 {
-	if (!given || (p->source && count >= p->least))
+	if (!given || count > (far && p->cap > FAR_CAP ? FAR_CAP : p->cap) ||
+	    (p->source && count >= p->least))
 		return;
 	p->source = source;
 	p->least = count;
@@ -231,7 +252,7 @@ static int probe_all(struct probe *p, struct err *err)
 	     size = l->by_size && l->facet_count == 0;
 	struct value params[] = {
 		l->params[LIST_NAME],
-		value_int(FETCH_CAP + 1),
+		value_int(p->cap + 1),
 		created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
 		created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
 		size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
@@ -244,83 +265,59 @@ static int probe_all(struct probe *p, struct err *err)
 	if (store_read(l->store, "files_probe_all", params, sizeof(params) / sizeof(params[0]),
 		       take_all, p, l->deadline_ns, err) < 0)
 		return -1;
-	consider(p, created, p->all_created, "fetch_created", 0);
-	consider(p, size, p->all_size, "fetch_size", 0);
+	consider(p, l->query->has_sha256, p->all_content, true, "fetch_sha256", 0);
+	consider(p, l->query->name, p->all_name, false, "fetch_name", 0);
+	consider(p, created, p->all_created, false, "fetch_created", 0);
+	consider(p, size, p->all_size, false, "fetch_size", 0);
 	return 0;
 }
 
-static size_t place_of(const struct listing *l, int64_t facet)
-{
-	size_t i = 0;
-
-	while (i < l->facet_count && l->facets[i] != facet)
-		i++;
-	return i;
-}
-
-/* 0 facet 1 files with it in the created range 2 of the size. Of facets equally rare the first in F is the one to walk by. */
+/* 0 facet 1 files with it in the created range 2 of the size. */
 static int take_facet(void *context, const struct value *columns, size_t n, struct err *err)
 {
 	struct probe *p = context;
 	struct listing *l = p->listing;
-	int64_t facet, count;
+	bool far = l->query->sort == LIST_SORT_NAME;
+	int64_t facet;
 
 	if (n < 3)
 		return err_set(err, ERR_INTERNAL, "files_probe_facets has too few columns");
 	facet = columns[0].number;
-	count = columns[1].number < columns[2].number ? columns[1].number : columns[2].number;
-	if (count < p->rarest_count ||
-	    (count == p->rarest_count && place_of(l, facet) < place_of(l, p->rarest))) {
-		p->rarest = facet;
-		p->rarest_count = count;
-	}
-	consider(p, l->by_created, columns[1].number, "fetch_facet_created", facet);
-	consider(p, l->by_size, columns[2].number, "fetch_facet_size", facet);
+	consider(p, l->by_created, columns[1].number, far, "fetch_facet_created", facet);
+	consider(p, l->by_size, columns[2].number, far, "fetch_facet_size", facet);
 	return 0;
 }
 
 static int probe_facets(struct probe *p, struct err *err)
 {
 	struct listing *l = p->listing;
-	bool ranges = l->by_created || l->by_size;
 	struct value params[] = {
-		l->params[LIST_FACETS],      value_int((ranges ? FETCH_CAP : FACET_CAP) + 1),
-		l->params[LIST_CREATED_LOW], l->params[LIST_CREATED_HIGH],
-		l->params[LIST_SIZE_LOW],    l->params[LIST_SIZE_HIGH],
+		l->params[LIST_FACETS],
+		value_int(p->cap + 1),
+		l->by_created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
+		l->by_created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
+		l->by_size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
+		l->by_size ? l->params[LIST_SIZE_HIGH] : value_int(INT64_MIN),
 	};
 
-	if (l->facet_count == 0 || (!ranges && l->facet_count == 1))
+	if (l->facet_count == 0 || (!l->by_created && !l->by_size))
 		return 0;
 	return store_read(l->store, "files_probe_facets", params,
 			  sizeof(params) / sizeof(params[0]), take_facet, p, l->deadline_ns, err);
 }
 
-int list_probe(struct listing *l, const char **source, struct err *err)
+int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *count, struct err *err)
 {
-	bool named = l->facet_count > 0 && l->query->sort == LIST_SORT_NAME;
-	struct probe p = {.listing = l,
-			  .rarest = l->facet_count > 0 ? l->facets[0] : 0,
-			  .rarest_count = INT64_MAX};
+	struct probe p = {.listing = l, .cap = cap};
 
-	if (probe_all(&p, err) < 0)
+	if (probe_all(&p, err) < 0 || probe_facets(&p, err) < 0)
 		return -1;
-	if (l->query->has_sha256 && p.all_content <= CONTENT_CAP) {
-		*source = "fetch_sha256";
-		return 1;
-	}
-	if (l->query->name && p.all_name <= FETCH_CAP) {
-		*source = "fetch_name";
-		return 1;
-	}
-	if (probe_facets(&p, err) < 0)
-		return -1;
-	if (l->facet_count > 0)
-		l->params[LIST_FACET] = value_int(p.rarest);
-	if (!p.source || p.least > (named ? FETCH_NAMED_CAP : FETCH_CAP))
+	if (!p.source)
 		return 0;
 	if (l->facet_count > 0)
 		l->params[LIST_FACET] = value_int(p.facet);
 	*source = p.source;
+	*count = p.least;
 	return 1;
 }
 
@@ -329,6 +326,28 @@ static int take_number(void *context, const struct value *columns, size_t n, str
 	if (n < 1 || columns[0].kind != VALUE_INT)
 		return err_set(err, ERR_INTERNAL, "the database gave no number");
 	*(int64_t *)context = columns[0].number;
+	return 0;
+}
+
+int list_find_rarest(struct listing *l, struct err *err)
+{
+	bool by_name = l->query->sort == LIST_SORT_NAME;
+	char statement[LIST_STATEMENT_MAX], id[UUID_TEXT_LEN + 1];
+	struct value params[] = {l->params[LIST_FACETS], value_int(RAREST_ROWS),
+				 value_int(l->from_number),
+				 value_text(by_name ? l->from_name : NULL), value_text(NULL)};
+	int64_t facet = l->facets[0];
+
+	if (l->facet_count < 2)
+		return 0;
+	uuid_format(&l->from_id, id);
+	params[2].null = by_name;
+	params[4] = value_text(id);
+	list_statement(l, "rarest", statement, sizeof(statement));
+	if (store_read(l->store, statement, params, sizeof(params) / sizeof(params[0]), take_number,
+		       &facet, l->deadline_ns, err) < 0)
+		return -1;
+	l->params[LIST_FACET] = value_int(facet);
 	return 0;
 }
 

@@ -23,10 +23,11 @@ enum list_param {
 	LIST_SHA256,
 	LIST_Q,
 	LIST_Q_ASCII,
+	LIST_TIME_US,
 	LIST_PARAMS
 };
 
-enum { LIST_FACETS_MAX = LIST_TAGS_MAX + LIST_ATTRIBUTES_MAX + 3 };
+enum { LIST_FACETS_MAX = LIST_TAGS_MAX + LIST_ATTRIBUTES_MAX + 3, LIST_STATEMENT_MAX = 64 };
 
 struct listing {
 	struct metadata *store;
@@ -38,9 +39,8 @@ struct listing {
 	size_t facet_count;
 	bool by_created, by_size; /* R: ranges that are given and not of the sort's key */
 	bool has_search;          /* q */
-	bool is_plain; /* one facet at most and no other filter but the sort key's own range */
-	size_t wanted; /* rows: one more than the page's limit */
-	int64_t from_number; /* where the next pass starts */
+	size_t wanted;            /* rows: one more than the page's limit */
+	int64_t from_number;      /* where the next pass starts */
 	const char *from_name;
 	struct uuid from_id;
 	struct file_list page;
@@ -51,11 +51,17 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 		 struct err *err);
 void listing_release(struct listing *l);
 
+/* The statement files_WHAT_SORT_DIR of this list's order. */
+void list_statement(const struct listing *l, const char *what, char *out, size_t size);
+
 /*
- * Counts, within bounds, what the filters leave (rule 3). 1: few enough to be fetched, by the source named in *source
- * (LIST_FACET is set to fit). 0: too many; LIST_FACET is the rarest facet, to walk by. -1.
+ * Counts up to `cap` what a name, a digest or a range leaves. 1: no more than that, *count files to be fetched by *source
+ * (LIST_FACET is set to fit). 0: too many. -1.
  */
-int list_probe(struct listing *l, const char **source, struct err *err);
+int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *count,
+	       struct err *err);
+/* Sets LIST_FACET to the facet to walk by: the one that is rarest where the list goes on. */
+int list_find_rarest(struct listing *l, struct err *err);
 /* About how many names hold q, in how many blocks, up to most. 1, or 0 where no index could look for it. */
 int list_probe_search(struct listing *l, int64_t most, int64_t *names, int64_t *blocks,
 		      struct err *err);

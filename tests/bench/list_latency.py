@@ -24,8 +24,8 @@ NOW = 1_800_000_000_000
 FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
 
 # What the choice of a way is made by; statements.sql says the same.
-CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH = 20000, 4000, 2000, 5000, 50000
-LIST_TIME, SEARCH_TRY, SEARCH_TIME = 0.006, 0.006, 0.040
+CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST = 2000, 16000, 2000, 50000, 200
+LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME = 0.002, 0.006, 0.008, 0.006, 0.035, 0.0005
 
 
 def statements(dialect):
@@ -138,6 +138,11 @@ def searchable(level, q):
     return re.search(pattern, q) is not None
 
 
+def longest_ascii(q):
+    """What lower() of any database finds of q, whatever it makes of the rest."""
+    return max(re.split(r"[^\x00-\x7f]+", q), key=len) or None if q else None
+
+
 class Lister:
     def __init__(self, store):
         self.store, self.runs = store, []
@@ -166,14 +171,14 @@ class Lister:
     def key(self, row):
         return (row[1] if self.query.sort == "name" else int(row[{"created": 6, "size": 2}[self.query.sort]])), row[0]
 
-    def run(self, source, budget, one=None):
+    def run(self, source, budget, one=None, limit=0):
         query, by_name = self.query, self.query.sort == "name"
         name = f"files_{source}_{query.sort}_{'desc' if query.descending else 'asc'}"
         rows = self.store.run(
             name, self.wanted - len(self.found), budget, NOW, one, json.dumps(self.facets, separators=(",", ":")),
             None if by_name else self.start[0], self.start[0] if by_name else None, self.start[1],
             query.after, query.before, query.min_size, query.max_size, query.name, query.sha256, query.q,
-            query.q if query.q and query.q.isascii() else None)
+            longest_ascii(query.q), int(1e6 * max(LEAST_TIME, limit - (time.perf_counter() - self.began))))
         self.runs.append((name, budget))
         self.found += [row for row in rows if int(row[13])]
         if rows and int(rows[-1][14]):
@@ -188,14 +193,14 @@ class Lister:
         """Until the page is full, the list ends, or `limit` seconds have gone since the page was begun."""
         while not self.done():
             began = time.perf_counter()
-            self.run(source, budget, one)
+            self.run(source, budget, one, limit)
             now = time.perf_counter()
             budget = min(16000, int(budget * (limit - (now - self.began)) / (now - began)))
             if budget < 200:
                 return
 
     def fetch(self, source, one=None):
-        budget = 100000 if source == "fetch_search" else 4 * self.wanted
+        budget = 4 * self.wanted
         while not self.done():
             self.run(source, budget, one)
             budget = 100000
@@ -209,60 +214,62 @@ class Lister:
             return self.walk("walk_same", None, 1000, LIST_TIME)
         if query.sha256 is not None and query.sort == "created":
             return self.walk("walk_content", None, 1000, LIST_TIME)
-        plain = query.q is None and query.name is None and query.sha256 is None and not created and not size
-        if plain and len(self.facets) < 2:
-            return self.walk("walk_facet" if self.facets else "walk_all", one, self.wanted + 16, LIST_TIME)
-        fetch, one = self.probe(created, size)
-        if fetch:
-            return self.fetch(*fetch)
+        narrow = query.name is not None or query.sha256 is not None or created or size
         walk = "walk_facet" if self.facets else "walk_all"
+        if not narrow and query.q is None and len(self.facets) < 2:
+            return self.walk(walk, one, self.wanted + 16, LIST_TIME)
+        if narrow and self.fetch_few(created, size, CAP_FEW):
+            return
+        if len(self.facets) > 1:
+            by_name = query.sort == "name"
+            one = int(self.store.run(f"files_rarest_{query.sort}_{'desc' if query.descending else 'asc'}", json.dumps(self.facets),
+                                     RAREST, None if by_name else self.start[0], self.start[0] if by_name else None,
+                                     self.start[1])[0][0])
+            self.runs.append((f"files_rarest_{query.sort}_{'desc' if query.descending else 'asc'}", one))
         table = query.sha256 is not None or query.q is not None and (self.facets or not query.q.isascii())
-        if query.q is None:
-            return self.walk(walk, one, 200 if table else 1000, LIST_TIME)
-        self.walk(walk, one, 200 if table else 1000, SEARCH_TRY)
-        if self.done():
+        budget = 200 if table else 1000
+        if narrow:
+            self.walk(walk, one, budget, LIST_TRY)
+            if self.done() or self.fetch_few(created, size, CAP_FETCH):
+                return
+        self.walk(walk, one, budget, LIST_TIME if query.q is None else SEARCH_TRY)
+        if query.q is None or self.done():
             return
         if searchable(self.store.search_index, query.q):
             names, blocks = map(int, self.store.run("files_probe_search", query.q, CAP_SEARCH + 1)[0])
             self.runs.append(("files_probe_search", (names, blocks)))
             if names + 10 * blocks <= CAP_SEARCH:
                 return self.fetch("fetch_search")
-        self.walk(walk, one, 200 if table else 1000, SEARCH_TIME)
+        self.walk(walk, one, budget, SEARCH_TIME)
 
-    def probe(self, created, size):
-        """(what is few enough to be fetched, or None; the facet to walk by, or None)"""
-        query = self.query
+    def fetch_few(self, created, size, cap):
+        """Fetches what is narrowed down to `cap` files, by a name, a digest or a range."""
+        query, ranges, began = self.query, [], time.perf_counter()
         nothing = (HIGH, LOW)
-        times = (query.after, query.before) if created else nothing
-        sizes = (query.min_size, query.max_size) if size else nothing
-        least, ranges = None, []
-        if query.name is not None or query.sha256 is not None or ((created or size) and not self.facets):
-            n = [int(v) for v in self.store.run("files_probe_all", query.name, CAP_FETCH + 1,
-                                                *(nothing if self.facets else times), *(nothing if self.facets else sizes),
-                                                query.sha256)[0]]
+        times, sizes = (query.after, query.before) if created else nothing, (query.min_size, query.max_size) if size else nothing
+        if query.name is not None or query.sha256 is not None or not self.facets:
+            n = [int(v) for v in self.store.run("files_probe_all", query.name, cap + 1, *(nothing if self.facets else times),
+                                                *(nothing if self.facets else sizes), query.sha256)[0]]
             self.runs.append(("files_probe_all", n))
-            if query.sha256 is not None and n[3] <= CAP_CONTENT:
-                return ("fetch_sha256",), None
-            if query.name is not None and n[2] <= CAP_FETCH:
-                return ("fetch_name",), None
-            if not self.facets:
-                ranges += [(n[0], "fetch_created", None)] if created else []
-                ranges += [(n[1], "fetch_size", None)] if size else []
-        if self.facets and (created or size or len(self.facets) > 1):
-            cap = (CAP_FETCH if created or size else CAP_FACET) + 1
+            ranges += [(n[3], "fetch_sha256", None)] if query.sha256 is not None else []
+            ranges += [(n[2], "fetch_name", None)] if query.name is not None else []
+            ranges += [(n[0], "fetch_created", None)] if created and not self.facets else []
+            ranges += [(n[1], "fetch_size", None)] if size and not self.facets else []
+        if self.facets and (created or size):
             counts = [[int(v) for v in row] for row in
-                      self.store.run("files_probe_facets", json.dumps(self.facets), cap, query.after, query.before,
-                                     query.min_size, query.max_size)]
-            counts.sort(key=lambda row: self.facets.index(row[0]))
+                      self.store.run("files_probe_facets", json.dumps(self.facets), cap + 1, *times, *sizes)]
             self.runs.append(("files_probe_facets", [row[1:] for row in counts]))
-            least = min(counts, key=lambda row: min(row[1:]))[0]
             ranges += [(row[1], "fetch_facet_created", row[0]) for row in counts if created]
             ranges += [(row[2], "fetch_facet_size", row[0]) for row in counts if size]
-        if ranges:
-            n, source, one = min(ranges, key=lambda r: r[0])
-            if n <= (CAP_NAMED if self.facets and query.sort == "name" else CAP_FETCH):
-                return (source, one), None
-        return None, least if least is not None else self.facets[0] if self.facets else None
+        n, source, one = min(ranges, key=lambda r: r[0])
+        far = source == "fetch_sha256" or "facet" in source and query.sort == "name"
+        if n > (min(cap, CAP_FAR) if far else cap):
+            return False
+        now = time.perf_counter()
+        if n > CAP_FEW and now - self.began + 4 * (now - began) > FETCH_TIME:
+            return False
+        self.fetch(source, one)
+        return True
 
 
 # ---- the rows --------------------------------------------------------------------------------------------------------
@@ -550,7 +557,7 @@ def check(store, rows, n):
                 break
         if [r[0] for r in got] != [r[0] for r in expected] or [[str(v) for v in r[:9]] for r in got] != [[str(v) for v in r[:9]] for r in expected]:
             sys.exit(f"{query.__dict__}\ngave {len(got)} rows, not {len(expected)}; by {lister.runs}")
-    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe)_", name) and name not in ways]
+    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe|rarest)_", name) and name not in ways]
     say(f"{n} lists are right; {len(ways)} ways taken, never: {' '.join(unused) or 'none'}")
 
 
@@ -570,10 +577,10 @@ def check_plans(store):
         index = INDEX_OF[meant[1]]
         index = (index + meant[2] if index.endswith("_by_") else index).replace("file_facet_by_created", "file_facet_pkey")
         store.script("PREPARE one AS " + text)
-        plan = "\n".join(row[0] for row in store.script(f"EXPLAIN EXECUTE one({', '.join(['NULL'] * 16)})"))
+        plan = "\n".join(row[0] for row in store.script(f"EXPLAIN EXECUTE one({', '.join(['NULL'] * 17)})"))
         store.script("DEALLOCATE one")
         used = {a or b for a, b in re.findall(r"using (\w+) on|Bitmap Index Scan on (\w+)", plan)}
-        if index not in used or used - {index, "file_pkey"} or "Seq Scan" in plan or ("Sort" in plan and "_walk_" in name):
+        if index not in used or used - {index, "file_pkey"} or "Seq Scan" in plan or ("_walk_" in name and re.search("Sort Key: (?!w.n)", plan)):
             wrong.append(f"{name} uses {sorted(used)}")
     if wrong:
         sys.exit("\n".join(wrong))
@@ -674,7 +681,7 @@ def main():
 
 def run_checks(store, options):
     check_plans(store)
-    global CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH, LIST_TIME
+    global CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME
     rows, after = [], NIL
     while True:
         some = store.run("files_walk", after, 1000)
@@ -693,8 +700,10 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]])
         lite.connection.execute("COMMIT")
-        for caps in ((20000, 4000, 2000, 5000, 50000, 0.006), (300, 60, 3, 100, 4000, 0.002)):
-            CAP_FETCH, CAP_NAMED, CAP_CONTENT, CAP_FACET, CAP_SEARCH, LIST_TIME = caps
+        for constants in ((2000, 16000, 2000, 50000, 200, 0.002, 0.006, 0.008, 0.006, 0.035, 0.0005),
+                          (30, 300, 60, 4000, 10, 0.0002, 0.0004, 1, 0.0004, 0.001, 0.00005)):
+            (CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST,
+             LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME) = constants
             for one in (store, lite):
                 random.seed(11)
                 check(one, rows, options.lists)
