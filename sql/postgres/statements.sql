@@ -292,7 +292,7 @@ RETURNING 1
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
--- same seventeen parameters and give the same columns; they differ in which rows they look at, and in which order.
+-- same twenty parameters and give the same columns; they differ in which rows they look at, and in which order.
 --
 --   $1 rows wanted          $2 budget, in rows               $3 now
 --   $4 facet|null           the one to go by (walk_facet, fetch_facet_*)
@@ -303,6 +303,7 @@ RETURNING 1
 --   $13 name|null  $14 sha256|null  $15 q|null, folded as name_folded is
 --   $16 q's longest stretch of ASCII, or null: lets a walk pass over names without touching the table
 --   $17 the time that a walk may take, in microseconds
+--   $18 $19 $20 fetch search: patterns that q's names match, for the index
 --
 --   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: go on behind this row).
 --   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
@@ -336,9 +337,12 @@ RETURNING 1
 --   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
 --      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
 --      facet_* with SORT = name: there each row is looked up in its table.)
---   6. Walk on for LIST_TIME (6 ms). q, still short, and search_index says that q is indexed: files_probe_search; fetch
---      search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on for
---      SEARCH_TIME (35 ms).
+--   6. Walk on for LIST_TIME (6 ms). Still short with a q that search_index says is indexed: of its trigrams take eight (if
+--      there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are
+--      the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000
+--      names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none.
+--      files_count_search with these, until SEARCH_COUNT (20 ms); fetch search where at most 2000 have it. Otherwise walk
+--      on for SEARCH_TIME (35 ms), or 10 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
 --   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
 --   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
@@ -354,19 +358,47 @@ SELECT CASE WHEN i.indexrelid IS NULL THEN 0 WHEN d.datctype IN ('C', 'POSIX') T
   LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = to_regclass('depot_internal.file_by_trigram') AND i.indisvalid
  WHERE d.datname = current_database()
 
--- About how many names the trigram index would bring up for q (those with all of q's trigrams), and in how many blocks of
--- the table they lie, from 200 blocks taken at random. $1 q  $2 most to count. 0 names  1 blocks
+-- About how many names hold q, all of some of its trigrams, and each of these: from one name of 2048.
+-- $1 q  $2 … $9 trigrams|null. 0 q  1 all  2 … 9 each
 -- name: files_probe_search
-SELECT least($2::bigint, coalesce((count(*) * max(t.scale))::bigint, 0)),
-       least($2::bigint, coalesce((count(DISTINCT (f.ctid::text::point)[0]) * max(t.scale))::bigint, 0))
-  FROM depot_internal.file f
-       TABLESAMPLE SYSTEM (least(100, 20000.0 / greatest(1, pg_relation_size('depot_internal.file')
-                                                      / current_setting('block_size')::int)))
- CROSS JOIN (SELECT greatest(1, pg_relation_size('depot_internal.file') / current_setting('block_size')::int / 200.0)
-                    AS scale) t
- WHERE f.name_folded LIKE ALL (ARRAY(
-	SELECT '%' || substr($1::text, i, 3) || '%' FROM generate_series(1, length($1::text) - 2) i
-	 WHERE substr($1::text, i, 3) !~ '[\x01-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]'))
+SELECT (count(*) FILTER (WHERE strpos(s.name_folded, $1::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (
+		WHERE true
+	          AND (strpos(s.name_folded, $2::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $3::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $4::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $5::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $6::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $7::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $8::text) > 0) IS NOT FALSE
+	          AND (strpos(s.name_folded, $9::text) > 0) IS NOT FALSE) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $2::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $3::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $4::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $5::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $6::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $7::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $8::text) > 0) * max(s.scale))::bigint
+       , (count(*) FILTER (WHERE strpos(s.name_folded, $9::text) > 0) * max(s.scale))::bigint
+  FROM (SELECT f.name_folded, (
+		SELECT greatest(2048, c.reltuples / 8000) FROM pg_catalog.pg_class c
+		 WHERE c.oid = 'depot_internal.file'::regclass) AS scale
+	  FROM depot_internal.file f
+	 WHERE get_byte(uuid_send(f.id), 15) = 0 AND get_byte(uuid_send(f.id), 14) < 32
+	 ORDER BY f.id DESC LIMIT 8000) s
+
+-- How many names hold q. $1 q  $2 most to count  $3 time for it, in microseconds  $4 $5 $6 as $18 $19 $20 of the lists
+-- 0 names; $2 where the time was too short
+-- name: files_count_search
+SELECT count(*) FROM (
+	SELECT FROM (
+		SELECT CASE WHEN clock_timestamp() > (SELECT statement_timestamp() + $3::bigint * interval '1 microsecond')
+		            THEN $2::bigint
+		            WHEN strpos(f.name_folded, $1::text) > 0 THEN 1 END AS names
+		  FROM depot_internal.file f
+		 WHERE f.name_folded LIKE $4::text AND f.name_folded LIKE $5::text AND f.name_folded LIKE $6::text) k
+	 CROSS JOIN LATERAL generate_series(1, k.names)
+	 LIMIT $2::bigint) c
 
 -- Each row looked at is 1: it passes; 0: it does not, and the time is over; or null, and passed over. When the time is over
 -- every row is taken, so that the limit ends the scan at once. As the order of the row is known to be the index's, so is where the
@@ -491,7 +523,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 
 -- fragment: walk_end
        ) s
- WHERE s.ok IS NOT NULL AND (true OR ($2::bigint, $4::bigint, $6::bigint, $7::text, $8::uuid, $16::text) IS NULL)
+ WHERE s.ok IS NOT NULL AND (true OR (
+	$2::bigint, $4::bigint, $6::bigint, $7::text, $8::uuid, $16::text, $18::text, $19::text, $20::text) IS NULL)
 
 -- fragment: walk_order_created_asc
  ORDER BY s.created_at, s.id
@@ -574,7 +607,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: fetch_search
 		SELECT * FROM (
 			SELECT k.created_at, k.id, k.size, k.facet_bits, k.name FROM depot_internal.file k
-			 WHERE k.name_folded LIKE '%' || replace(replace(replace($15::text, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+			 WHERE k.name_folded LIKE $18::text AND k.name_folded LIKE $19::text AND k.name_folded LIKE $20::text
+			   AND strpos(k.name_folded, $15::text) > 0
 			OFFSET 0) k
 
 -- fragment: fetch_facet_created
@@ -669,7 +703,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
 	   AND f.facets @> translate($5::text, '[]', '{}')::bigint[]
 	   AND (f.expires_at > $3::bigint) IS NOT FALSE
-	   AND (true OR ($4::bigint, $6::bigint, $7::text, $8::uuid, $17::bigint) IS NULL) AS ok
+	   AND (true OR (
+		$4::bigint, $6::bigint, $7::text, $8::uuid, $17::bigint, $18::text, $19::text, $20::text) IS NULL) AS ok
        ) r
  WHERE r.ok OR w.n = $2
 

@@ -195,7 +195,7 @@ RETURNING 1
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the
--- same seventeen parameters and give the same columns; they differ in which rows they look at, and in which order.
+-- same twenty parameters and give the same columns; they differ in which rows they look at, and in which order.
 --
 --   ?1 rows wanted          ?2 budget, in rows               ?3 now
 --   ?4 facet|null           the one to go by (walk_facet, fetch_facet_*)
@@ -206,6 +206,7 @@ RETURNING 1
 --   ?13 name|null  ?14 sha256|null  ?15 q|null, folded as name_folded is
 --   ?16 q's longest stretch of ASCII, or null: lets a walk pass over names without touching the table
 --   ?17 the time that a walk may take, in microseconds
+--   ?18 ?19 ?20 fetch search: patterns that q's names match, for the index
 --
 --   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: go on behind this row).
 --   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
@@ -239,9 +240,12 @@ RETURNING 1
 --   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
 --      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
 --      facet_* with SORT = name: there each row is looked up in its table.)
---   6. Walk on for LIST_TIME (6 ms). q, still short, and search_index says that q is indexed: files_probe_search; fetch
---      search where names + 10 * blocks is at most 50000 (estimates of what the index brings up). Else walk on for
---      SEARCH_TIME (35 ms).
+--   6. Walk on for LIST_TIME (6 ms). Still short with a q that search_index says is indexed: of its trigrams take eight (if
+--      there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are
+--      the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000
+--      names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none.
+--      files_count_search with these, until SEARCH_COUNT (20 ms); fetch search where at most 2000 have it. Otherwise walk
+--      on for SEARCH_TIME (35 ms), or 10 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
 --   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
 --   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
@@ -254,10 +258,15 @@ RETURNING 1
 -- name: search_index
 SELECT 3
 
--- How many names hold q. ?1 q  ?2 most to count. 0 names  1 (a PostgreSQL matter)
+-- Guesses that PostgreSQL needs. ?1 q  ?2 … ?9 trigrams|null. 0 q  1 all  2 … 9 each
 -- name: files_probe_search
-SELECT count(*), 0 FROM (
-	SELECT 1 FROM file_search WHERE file_search MATCH '"' || replace(?1, '"', '""') || '"' LIMIT ?2)
+SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 WHERE true OR ?9 IS NULL
+
+-- How many names hold q. ?1 q  ?2 most to count  ?3 ?4 ?5 ?6 matters of PostgreSQL
+-- 0 names
+-- name: files_count_search
+SELECT count(*) FROM (
+	SELECT 1 FROM file_search WHERE file_search MATCH '"' || replace(?1, '"', '""') || '"' AND (true OR ?6 IS NULL) LIMIT ?2)
 
 -- fragment: list_row
 SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expires_at, r.owner, r.visibility, r.tags,
@@ -267,7 +276,7 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
                AND (?13 IS NULL OR f.name = ?13)
                AND (?14 IS NULL OR f.sha256 = ?14)
                AND (?15 IS NULL OR instr(f.name_folded, ?15) > 0)
-               AND (f.expires_at > ?3) IS NOT FALSE AND (?17 IS NULL OR true)
+               AND (f.expires_at > ?3) IS NOT FALSE AND (true OR ?20 IS NULL)
                AND NOT EXISTS (
 			SELECT 1 FROM json_each(?5) q
 			 WHERE NOT EXISTS (

@@ -22,14 +22,11 @@ enum {
 	FETCH_GROWTH = 4,  /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 4, /* to fetch takes so many times as long as to count */
-	SEARCH_CAP =
-		50000, /* names and, ten times as dear, blocks that a search by the index may touch */
-	BLOCK_COST = 10,
-	LIST_TRY_MS = 2,  /* since the page was begun: a walk before there is more counting */
-	LIST_TIME_MS = 6, /* the same; no further pass after this */
+	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
+	LIST_TIME_MS = 6,   /* the same; no further pass after this */
 	FETCH_TIME_MS = 8,
-	SEARCH_TRY_MS = 6,
 	SEARCH_TIME_MS = 35,
+	SEARCH_REST_MS = 10, /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */
 	US_PER_MS = 1000,
 	NS_PER_US = 1000,
@@ -175,19 +172,13 @@ static int fetch_few(struct listing *l, int64_t cap, struct err *err)
 /* Rule 6: a walk finds a word that many names hold; an index one that few hold. */
 static int search(struct listing *l, const char *source, struct err *err)
 {
-	int64_t names = 0, blocks = 0;
-	int indexed;
+	int indexed = list_probe_search(l, err);
+	int64_t limit_ms = elapsed_us(l) / US_PER_MS + SEARCH_REST_MS;
 
-	if (walk(l, source, first_budget(l), SEARCH_TRY_MS, err) < 0)
-		return -1;
-	if (is_done(l))
-		return 0;
-	indexed = list_probe_search(l, SEARCH_CAP + 1, &names, &blocks, err);
-	if (indexed < 0)
-		return -1;
-	if (indexed && names + BLOCK_COST * blocks <= SEARCH_CAP)
-		return fetch(l, "fetch_search", err);
-	return walk(l, source, first_budget(l), SEARCH_TIME_MS, err);
+	if (indexed != 0)
+		return indexed < 0 ? -1 : fetch(l, "fetch_search", err);
+	return walk(l, source, first_budget(l),
+		    limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
 }
 
 /* Rules 3 to 6: filters that no order of an index answers. */
@@ -207,8 +198,9 @@ static int choose_by_counting(struct listing *l, bool narrow, const char *walk_s
 		if (found != 0)
 			return found < 0 ? -1 : 0;
 	}
-	return l->has_search ? search(l, walk_source, err)
-			     : walk(l, walk_source, first_budget(l), LIST_TIME_MS, err);
+	if (walk(l, walk_source, first_budget(l), LIST_TIME_MS, err) < 0)
+		return -1;
+	return l->has_search && !is_done(l) ? search(l, walk_source, err) : 0;
 }
 
 static int choose(struct listing *l, struct err *err)

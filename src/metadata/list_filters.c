@@ -7,7 +7,6 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/json.h"
-#include "depotd/base/utf8.h"
 #include "list_private.h"
 #include "search_private.h"
 
@@ -182,6 +181,8 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 	l->page = sink.list;
 	l->params[LIST_NOW] = value_int(clock_wall_ms());
 	l->params[LIST_NAME] = value_text(query->name);
+	for (int i = LIST_PATTERN; i < LIST_PARAMS; i++)
+		l->params[i] = value_text(NULL);
 	set_ranges(l);
 	set_search(l);
 	set_sha256(l);
@@ -321,7 +322,7 @@ int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *cou
 	return 1;
 }
 
-static int take_number(void *context, const struct value *columns, size_t n, struct err *err)
+int list_take_number(void *context, const struct value *columns, size_t n, struct err *err)
 {
 	if (n < 1 || columns[0].kind != VALUE_INT)
 		return err_set(err, ERR_INTERNAL, "the database gave no number");
@@ -344,79 +345,9 @@ int list_find_rarest(struct listing *l, struct err *err)
 	params[2].null = by_name;
 	params[4] = value_text(id);
 	list_statement(l, "rarest", statement, sizeof(statement));
-	if (store_read(l->store, statement, params, sizeof(params) / sizeof(params[0]), take_number,
-		       &facet, l->deadline_ns, err) < 0)
+	if (store_read(l->store, statement, params, sizeof(params) / sizeof(params[0]),
+		       list_take_number, &facet, l->deadline_ns, err) < 0)
 		return -1;
 	l->params[LIST_FACET] = value_int(facet);
 	return 0;
-}
-
-static int take_names_and_blocks(void *context, const struct value *columns, size_t n,
-				 struct err *err)
-{
-	int64_t *counts = context;
-
-	if (n < 2)
-		return err_set(err, ERR_INTERNAL, "files_probe_search has too few columns");
-	counts[0] = columns[0].null ? 0 : columns[0].number;
-	counts[1] = columns[1].null ? 0 : columns[1].number;
-	return 0;
-}
-
-/* What an index of trigrams can look for (search_index). */
-enum searchable {
-	SEARCH_WALK,    /* there is none */
-	SEARCH_ASCII,   /* ASCII letters or digits */
-	SEARCH_LETTERS, /* letters or digits */
-	SEARCH_ANY,     /* any characters */
-};
-
-/*
- * Letters beyond ASCII, roughly: what is not punctuation, symbols, ideographic punctuation or emoji. One too many costs a slow
- * search, never a wrong one.
- */
-static bool is_letter(uint32_t c)
-{
-	if (c < 0x80)
-		return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-	return c >= 0xC0 && c != 0xD7 && c != 0xF7 && !(c >= 0x2000 && c < 0x2C00) &&
-	       !(c >= 0x3000 && c < 0x3005) && !(c >= 0xE000 && c < 0xF900) &&
-	       !(c >= 0xFE00 && c < 0xFE70) && !(c >= 0x1F000 && c < 0x20000);
-}
-
-static bool has_three(const char *text, int64_t searchable)
-{
-	size_t n = strlen(text), run = 0;
-
-	for (size_t at = 0; at < n;) {
-		uint32_t c = 0;
-		unsigned length = utf8_decode(text + at, n - at, &c);
-		bool counts = searchable == SEARCH_ANY ||
-			      (is_letter(c) && (c < 0x80 || searchable == SEARCH_LETTERS));
-
-		run = counts && length > 0 ? run + 1 : 0;
-		if (run == 3)
-			return true;
-		at += length ? length : 1;
-	}
-	return false;
-}
-
-int list_probe_search(struct listing *l, int64_t most, int64_t *names, int64_t *blocks,
-		      struct err *err)
-{
-	struct value params[] = {l->params[LIST_Q], value_int(most)};
-	int64_t searchable = SEARCH_WALK, counts[2] = {0, 0};
-
-	if (store_read(l->store, "search_index", NULL, 0, take_number, &searchable, l->deadline_ns,
-		       err) < 0)
-		return -1;
-	if (searchable == SEARCH_WALK || !has_three(params[0].text, searchable))
-		return 0;
-	if (store_read(l->store, "files_probe_search", params, 2, take_names_and_blocks, counts,
-		       l->deadline_ns, err) < 0)
-		return -1;
-	*names = counts[0];
-	*blocks = counts[1];
-	return 1;
 }

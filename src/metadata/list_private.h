@@ -24,7 +24,8 @@ enum list_param {
 	LIST_Q,
 	LIST_Q_ASCII,
 	LIST_TIME_US,
-	LIST_PARAMS
+	LIST_PATTERN, /* and two more */
+	LIST_PARAMS = LIST_PATTERN + 3
 };
 
 enum { LIST_FACETS_MAX = LIST_TAGS_MAX + LIST_ATTRIBUTES_MAX + 3, LIST_STATEMENT_MAX = 64 };
@@ -62,8 +63,12 @@ int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *cou
 	       struct err *err);
 /* Sets LIST_FACET to the facet to walk by: the one that is rarest where the list goes on. */
 int list_find_rarest(struct listing *l, struct err *err);
-/* About how many names hold q, in how many blocks, up to most. 1, or 0 where no index could look for it. */
-int list_probe_search(struct listing *l, int64_t most, int64_t *names, int64_t *blocks,
-		      struct err *err);
+/* A row_fn for statements that give one number, an int64_t. */
+int list_take_number(void *context, const struct value *columns, size_t n, struct err *err);
+
+/* --- src/metadata/list_search.c --- */
+
+/* Whether an index finds the files with q, few as they are: 1 fetch search (LIST_PATTERN is set), 0 walk, -1. */
+int list_probe_search(struct listing *l, struct err *err);
 
 #endif

@@ -24,8 +24,9 @@ NOW = 1_800_000_000_000
 FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
 
 # What the choice of a way is made by; statements.sql says the same.
-CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST = 2000, 16000, 2000, 50000, 200
-LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME = 0.002, 0.006, 0.008, 0.006, 0.035, 0.0005
+CAP_FEW, CAP_FETCH, CAP_FAR, RAREST = 2000, 16000, 2000, 200
+LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME = 0.002, 0.006, 0.008, 0.0005
+SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST = 5000, 100_000, 2000, 0.020, 0.035, 0.010
 
 
 def statements(dialect):
@@ -133,9 +134,10 @@ class Query:
         return found
 
 
-def searchable(level, q):
-    pattern = {0: r"(?!)", 1: r"[A-Za-z0-9]{3}", 2: r"[^\W_]{3}", 3: r"..."}[level]
-    return re.search(pattern, q) is not None
+def trigrams(level, q):
+    """What the index can be asked for, none twice."""
+    pattern = {0: r"(?!)", 1: r"[A-Za-z0-9]{3}", 2: r"[^\W_]{3}", 3: r"(?s)..."}[level]
+    return list(dict.fromkeys(q[i:i + 3] for i in range(len(q) - 2) if re.fullmatch(pattern, q[i:i + 3])))
 
 
 def longest_ascii(q):
@@ -149,7 +151,7 @@ class Lister:
 
     def page(self, query):
         """(rows, position of the next page or None)"""
-        self.query, self.found, self.runs = query, [], []
+        self.query, self.found, self.runs, self.patterns = query, [], [], [None] * 3
         self.wanted = query.limit + 1
         self.facets = query.facets()
         self.start, self.ended = query.position or self.first_position(), False
@@ -178,7 +180,7 @@ class Lister:
             name, self.wanted - len(self.found), budget, NOW, one, json.dumps(self.facets, separators=(",", ":")),
             None if by_name else self.start[0], self.start[0] if by_name else None, self.start[1],
             query.after, query.before, query.min_size, query.max_size, query.name, query.sha256, query.q,
-            longest_ascii(query.q), int(1e6 * max(LEAST_TIME, limit - (time.perf_counter() - self.began))))
+            longest_ascii(query.q), int(1e6 * max(LEAST_TIME, limit - (time.perf_counter() - self.began))), *self.patterns)
         self.runs.append((name, budget))
         self.found += [row for row in rows if int(row[13])]
         if rows and int(rows[-1][14]):
@@ -232,15 +234,35 @@ class Lister:
             self.walk(walk, one, budget, LIST_TRY)
             if self.done() or self.fetch_few(created, size, CAP_FETCH):
                 return
-        self.walk(walk, one, budget, LIST_TIME if query.q is None else SEARCH_TRY)
+        self.walk(walk, one, budget, LIST_TIME)
         if query.q is None or self.done():
             return
-        if searchable(self.store.search_index, query.q):
-            names, blocks = map(int, self.store.run("files_probe_search", query.q, CAP_SEARCH + 1)[0])
-            self.runs.append(("files_probe_search", (names, blocks)))
-            if names + 10 * blocks <= CAP_SEARCH:
-                return self.fetch("fetch_search")
-        self.walk(walk, one, budget, SEARCH_TIME)
+        if self.search():
+            return self.fetch("fetch_search")
+        self.walk(walk, one, budget, max(SEARCH_TIME, time.perf_counter() - self.began + SEARCH_REST))
+
+    def search(self):
+        """Whether the trigram index has few names with q; sets self.patterns."""
+        q, run = self.query.q, self.store.run
+        known = trigrams(self.store.search_index, q)
+        if not known:
+            return False
+        known = [known[i * (len(known) - 1) // 7] for i in range(8)] if len(known) > 8 else known
+        names, all_of, *each = [int(v or 0) for v in run("files_probe_search", q, *(known + [None] * 8)[:8])[0]]
+        each = sorted(zip(each, known))
+        self.runs.append(("files_probe_search", (names, all_of, each)))
+        if names > SEARCH_NAMES or (all_of > SEARCH_NAMES and sum(n for n, _ in each) > SEARCH_LISTS):
+            return False
+        if all_of > SEARCH_NAMES:
+            chosen = [re.sub(r"([\\%_])", r"\\\1", q)] * 3
+        else:
+            chosen = [text for n, text in each[:3] if n <= 32 * max(each[0][0], 2048)]
+            chosen += chosen[:1] * (3 - len(chosen))
+        self.patterns = [f"%{text}%" for text in chosen]
+        left = int(1e6 * max(LEAST_TIME, SEARCH_COUNT - (time.perf_counter() - self.began)))
+        n = int(run("files_count_search", q, SEARCH_FETCH + 1, left, *self.patterns)[0][0])
+        self.runs.append(("files_count_search", n))
+        return n <= SEARCH_FETCH
 
     def fetch_few(self, created, size, cap):
         """Fetches what is narrowed down to `cap` files, by a name, a digest or a range."""
@@ -557,7 +579,7 @@ def check(store, rows, n):
                 break
         if [r[0] for r in got] != [r[0] for r in expected] or [[str(v) for v in r[:9]] for r in got] != [[str(v) for v in r[:9]] for r in expected]:
             sys.exit(f"{query.__dict__}\ngave {len(got)} rows, not {len(expected)}; by {lister.runs}")
-    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe|rarest)_", name) and name not in ways]
+    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe|rarest|count)_", name) and name not in ways]
     say(f"{n} lists are right; {len(ways)} ways taken, never: {' '.join(unused) or 'none'}")
 
 
@@ -577,7 +599,7 @@ def check_plans(store):
         index = INDEX_OF[meant[1]]
         index = (index + meant[2] if index.endswith("_by_") else index).replace("file_facet_by_created", "file_facet_pkey")
         store.script("PREPARE one AS " + text)
-        plan = "\n".join(row[0] for row in store.script(f"EXPLAIN EXECUTE one({', '.join(['NULL'] * 17)})"))
+        plan = "\n".join(row[0] for row in store.script(f"EXPLAIN EXECUTE one({', '.join(['NULL'] * 20)})"))
         store.script("DEALLOCATE one")
         used = {a or b for a, b in re.findall(r"using (\w+) on|Bitmap Index Scan on (\w+)", plan)}
         if index not in used or used - {index, "file_pkey"} or "Seq Scan" in plan or ("_walk_" in name and re.search("Sort Key: (?!w.n)", plan)):
@@ -681,7 +703,8 @@ def main():
 
 def run_checks(store, options):
     check_plans(store)
-    global CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME
+    global CAP_FEW, CAP_FETCH, CAP_FAR, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME
+    global SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST
     rows, after = [], NIL
     while True:
         some = store.run("files_walk", after, 1000)
@@ -700,10 +723,10 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]])
         lite.connection.execute("COMMIT")
-        for constants in ((2000, 16000, 2000, 50000, 200, 0.002, 0.006, 0.008, 0.006, 0.035, 0.0005),
-                          (30, 300, 60, 4000, 10, 0.0002, 0.0004, 1, 0.0004, 0.001, 0.00005)):
-            (CAP_FEW, CAP_FETCH, CAP_FAR, CAP_SEARCH, RAREST,
-             LIST_TRY, LIST_TIME, FETCH_TIME, SEARCH_TRY, SEARCH_TIME, LEAST_TIME) = constants
+        for constants in ((2000, 16000, 2000, 200, 0.002, 0.006, 0.008, 0.0005, 5000, 100_000, 2000, 0.020, 0.035, 0.010),
+                          (30, 300, 60, 10, 0.0002, 0.0004, 1, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
+            (CAP_FEW, CAP_FETCH, CAP_FAR, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME,
+             SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST) = constants
             for one in (store, lite):
                 random.seed(11)
                 check(one, rows, options.lists)
