@@ -240,12 +240,12 @@ RETURNING 1
 --   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
 --      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
 --      facet_* with SORT = name: there each row is looked up in its table.)
---   6. Walk on for LIST_TIME (6 ms). Still short with a q that search_index says is indexed: of its trigrams take eight (if
---      there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are
---      the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000
---      names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none.
---      files_count_search with these, until SEARCH_COUNT (20 ms); fetch search where at most 2000 have it. Otherwise walk
---      on for SEARCH_TIME (35 ms), or 10 ms if that is later.
+--   6. No q: walk on for LIST_TIME (6 ms). Else for LIST_TRY; still short, and search_index says that q is indexed: of its
+--      trigrams take eight (if there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that,
+--      the patterns are the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if
+--      at most 5000 names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there
+--      are none. files_count_search with these, until SEARCH_COUNT (30 ms); fetch search where at most 2000 have it.
+--      Otherwise walk on for SEARCH_TIME (35 ms), or 8 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
 --   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
 --   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of

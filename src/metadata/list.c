@@ -26,7 +26,7 @@ enum {
 	LIST_TIME_MS = 6,   /* the same; no further pass after this */
 	FETCH_TIME_MS = 8,
 	SEARCH_TIME_MS = 35,
-	SEARCH_REST_MS = 10, /* that a walk for a word has, however late */
+	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */
 	US_PER_MS = 1000,
 	NS_PER_US = 1000,
@@ -198,7 +198,8 @@ static int choose_by_counting(struct listing *l, bool narrow, const char *walk_s
 		if (found != 0)
 			return found < 0 ? -1 : 0;
 	}
-	if (walk(l, walk_source, first_budget(l), LIST_TIME_MS, err) < 0)
+	if (walk(l, walk_source, first_budget(l), l->has_search ? LIST_TRY_MS : LIST_TIME_MS, err) <
+	    0)
 		return -1;
 	return l->has_search && !is_done(l) ? search(l, walk_source, err) : 0;
 }

@@ -23,7 +23,7 @@ enum {
 	SAMPLE_OF = 2048,      /* files for one of the sample: a guess knows no less */
 	FREQUENT_FACTOR = 32,  /* so much longer a list costs more than it spares */
 	FETCH_MOST = 2000,     /* files with q */
-	COUNT_TIME_US = 20000, /* since the page was begun */
+	COUNT_TIME_US = 30000, /* since the page was begun */
 	COUNT_LEAST_US = 500,
 	NS_PER_US = 1000,
 };
