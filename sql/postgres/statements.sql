@@ -289,6 +289,87 @@ DELETE FROM depot_internal.idempotency_key k
 RETURNING 1
 
 -- ---------------------------------------------------------------------------------------------------------
+-- Scrub (src/metadata/scrub.c). file_scrub has a row for each file that the scrub knows; it makes them by walking ids.
+
+-- $1 id behind which to start  $2 limit. Of the next files in the order of ids: 0 how many  1 how many lack their row in
+-- file_scrub  2 the last id|null
+-- name: scrub_walk
+SELECT count(*), count(*) FILTER (WHERE s.id IS NULL), max(w.id::text COLLATE "C")
+  FROM (SELECT f.id FROM depot_internal.file f WHERE f.id > $1::uuid ORDER BY f.id LIMIT $2::bigint) w
+  LEFT JOIN depot_internal.file_scrub s ON s.id = w.id
+
+-- $1, $2 as before. Gives those files their rows: a file counts as verified when it was stored.
+-- name: scrub_enroll
+INSERT INTO depot_internal.file_scrub (id, checked_at, verified_at)
+SELECT w.id, w.created_at, w.created_at
+  FROM (SELECT f.id, f.created_at FROM depot_internal.file f
+         WHERE f.id > $1::uuid ORDER BY f.id LIMIT $2::bigint) w
+ON CONFLICT (id) DO NOTHING
+
+-- $1 looked at before  $2 the same of damaged ones  $3 limit
+-- Whom to look at, the longest not looked at first: a file row (all null: that file is gone), 13 id
+-- name: scrub_due
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision, d.id::text
+  FROM ((SELECT s.checked_at, s.id FROM depot_internal.file_scrub s
+          WHERE s.checked_at <= $1::bigint ORDER BY s.checked_at, s.id LIMIT $3::bigint)
+        UNION
+        (SELECT s.checked_at, s.id FROM depot_internal.file_scrub s
+          WHERE s.damaged_at IS NOT NULL AND s.checked_at <= $2::bigint
+          ORDER BY s.checked_at, s.id LIMIT $3::bigint)) d
+  LEFT JOIN depot_internal.file f ON f.id = d.id
+ ORDER BY d.checked_at, d.id LIMIT $3::bigint
+
+-- $1 JSON array of {id, at, damage|null}: what was found of each file, and when.
+-- name: scrub_record
+INSERT INTO depot_internal.file_scrub AS s (id, checked_at, verified_at, damaged_at, damage)
+SELECT f.id, r.at, CASE WHEN r.damage IS NULL THEN r.at ELSE f.created_at END,
+       CASE WHEN r.damage IS NULL THEN NULL ELSE r.at END, r.damage
+  FROM json_to_recordset($1::json) AS r(id uuid, at bigint, damage text)
+  JOIN depot_internal.file f ON f.id = r.id
+ ORDER BY f.id
+ON CONFLICT (id) DO UPDATE
+   SET checked_at = excluded.checked_at,
+       verified_at = CASE WHEN excluded.damage IS NULL THEN excluded.verified_at ELSE s.verified_at END,
+       damaged_at = CASE WHEN excluded.damage IS NULL THEN NULL ELSE coalesce(s.damaged_at, excluded.damaged_at) END,
+       damage = excluded.damage
+
+-- $1 ids. Forgets those whose file is gone.
+-- name: scrub_forget
+DELETE FROM depot_internal.file_scrub s
+ USING json_array_elements_text($1::json) AS x(id)
+ WHERE s.id = x.id::uuid
+   AND NOT EXISTS (SELECT 1 FROM depot_internal.file f WHERE f.id = s.id)
+
+-- 0 when the one was looked at that was not for the longest time|null
+-- name: scrub_oldest
+SELECT min(checked_at) FROM depot_internal.file_scrub
+
+-- $1 limit. 0 id  1 damaged_at  2 damage, in no order
+-- name: scrub_damaged
+SELECT s.id::text, s.damaged_at, s.damage
+  FROM depot_internal.file_scrub s JOIN depot_internal.file f ON f.id = s.id
+ WHERE s.damaged_at IS NOT NULL LIMIT $1::bigint
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Marks of data directories (src/metadata/marks.c)
+
+-- $1 directory. 0 mark; no row: this database has never seen that directory.
+-- name: mark_get
+SELECT mark FROM depot_internal.directory_mark WHERE directory = $1::uuid
+
+-- $1 directory  $2 mark; never back.
+-- name: mark_set
+INSERT INTO depot_internal.directory_mark AS m (directory, mark) VALUES ($1::uuid, $2::bigint)
+ON CONFLICT (directory) DO UPDATE SET mark = greatest(m.mark, excluded.mark)
+
+-- $1 directory  $2 the mark that the directory has. 0 the new mark; no row: this database is behind the directory.
+-- name: mark_advance
+UPDATE depot_internal.directory_mark SET mark = mark + 1
+ WHERE directory = $1::uuid AND mark >= $2::bigint
+RETURNING mark
+
+-- ---------------------------------------------------------------------------------------------------------
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the

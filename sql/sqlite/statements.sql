@@ -192,6 +192,83 @@ DELETE FROM idempotency_key
 RETURNING 1
 
 -- ---------------------------------------------------------------------------------------------------------
+-- Scrub (src/metadata/scrub.c). file_scrub has a row for each file that the scrub knows; it makes them by walking ids.
+
+-- ?1 id behind which to start  ?2 limit. Of the next files in the order of ids: 0 how many  1 how many lack their row in
+-- file_scrub  2 the last id|null
+-- name: scrub_walk
+SELECT count(*), count(*) - count(s.id), max(w.id)
+  FROM (SELECT f.id FROM file f WHERE f.id > ?1 ORDER BY f.id LIMIT ?2) w
+  LEFT JOIN file_scrub s ON s.id = w.id
+
+-- ?1, ?2 as before. Gives those files their rows: a file counts as verified when it was stored.
+-- name: scrub_enroll
+INSERT INTO file_scrub (id, checked_at, verified_at)
+SELECT w.id, w.created_at, w.created_at
+  FROM (SELECT f.id, f.created_at FROM file f WHERE f.id > ?1 ORDER BY f.id LIMIT ?2) w
+ WHERE true
+ON CONFLICT (id) DO NOTHING
+
+-- ?1 looked at before  ?2 the same of damaged ones  ?3 limit
+-- Whom to look at, the longest not looked at first: a file row (all null: that file is gone), 13 id
+-- name: scrub_due
+SELECT f.id, f.name, f.size, f.type, f.sniffed, f.sha256, f.created_at, f.expires_at, f.owner, f.visibility, f.tags,
+       f.attributes, f.revision, d.id
+  FROM (SELECT * FROM (SELECT s.checked_at, s.id FROM file_scrub s
+                        WHERE s.checked_at <= ?1 ORDER BY s.checked_at, s.id LIMIT ?3)
+        UNION
+        SELECT * FROM (SELECT s.checked_at, s.id FROM file_scrub s
+                        WHERE s.damaged_at IS NOT NULL AND s.checked_at <= ?2
+                        ORDER BY s.checked_at, s.id LIMIT ?3)) d
+  LEFT JOIN file f ON f.id = d.id
+ ORDER BY d.checked_at, d.id LIMIT ?3
+
+-- ?1 JSON array of {id, at, damage|null}: what was found of each file, and when.
+-- name: scrub_record
+INSERT INTO file_scrub (id, checked_at, verified_at, damaged_at, damage)
+SELECT f.id, r.at, iif(r.damage IS NULL, r.at, f.created_at), iif(r.damage IS NULL, NULL, r.at), r.damage
+  FROM (SELECT value ->> '$.id' AS id, value ->> '$.at' AS at, value ->> '$.damage' AS damage FROM json_each(?1)) r
+  JOIN file f ON f.id = r.id
+ WHERE true
+ON CONFLICT (id) DO UPDATE
+   SET checked_at = excluded.checked_at,
+       verified_at = iif(excluded.damage IS NULL, excluded.verified_at, verified_at),
+       damaged_at = iif(excluded.damage IS NULL, NULL, coalesce(damaged_at, excluded.damaged_at)),
+       damage = excluded.damage
+
+-- ?1 ids. Forgets those whose file is gone.
+-- name: scrub_forget
+DELETE FROM file_scrub
+ WHERE id IN (SELECT value FROM json_each(?1)) AND id NOT IN (SELECT f.id FROM file f WHERE f.id = file_scrub.id)
+
+-- 0 when the one was looked at that was not for the longest time|null
+-- name: scrub_oldest
+SELECT min(checked_at) FROM file_scrub
+
+-- ?1 limit. 0 id  1 damaged_at  2 damage, in no order
+-- name: scrub_damaged
+SELECT s.id, s.damaged_at, s.damage FROM file_scrub s JOIN file f ON f.id = s.id
+ WHERE s.damaged_at IS NOT NULL LIMIT ?1
+
+-- ---------------------------------------------------------------------------------------------------------
+-- Marks of data directories (src/metadata/marks.c)
+
+-- ?1 directory. 0 mark; no row: this database has never seen that directory.
+-- name: mark_get
+SELECT mark FROM directory_mark WHERE directory = ?1
+
+-- ?1 directory  ?2 mark; never back.
+-- name: mark_set
+INSERT INTO directory_mark (directory, mark) VALUES (?1, ?2)
+ON CONFLICT (directory) DO UPDATE SET mark = max(mark, excluded.mark)
+
+-- ?1 directory  ?2 the mark that the directory has. 0 the new mark; no row: this database is behind the directory.
+-- name: mark_advance
+UPDATE directory_mark SET mark = mark + 1
+ WHERE directory = ?1 AND mark >= ?2
+RETURNING mark
+
+-- ---------------------------------------------------------------------------------------------------------
 -- Lists
 --
 -- A page is rows in one of three orders, strictly behind a position, that pass every filter. All list statements take the

@@ -242,6 +242,26 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .argument = "SIZE",
 		 .help = "Files up to this size are made durable together, through the journal; "
 			 "larger ones have a sync of their own. 0: all of them."},
+	[CONFIG_STORAGE_SCRUB_RATE] =
+		{.section = "storage",
+		 .name = "scrub_rate",
+		 .type = CONFIG_SIZE,
+		 .initial = "8M",
+		 .max = 64 * GIB,
+		 .argument = "SIZE",
+		 .help = "Bytes a second that the background scrub reads at the most. It reads "
+			 "stored files again and holds them against the digest that they were "
+			 "stored with; a damaged one is marked and no longer served. 0: no scrub."},
+	[CONFIG_STORAGE_SCRUB_INTERVAL] = {.section = "storage",
+					   .name = "scrub_interval",
+					   .type = CONFIG_DURATION,
+					   .initial = "30d",
+					   .min = 100,
+					   .max = 3650 * DAY,
+					   .argument = "TIME",
+					   .help = "How long after it was stored or verified the "
+						   "scrub reads a file again, as "
+						   "far as scrub_rate allows."},
 	[CONFIG_DATABASE_URL] =
 		{.section = "database",
 		 .name = "url",

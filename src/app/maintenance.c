@@ -42,6 +42,14 @@ static const char *finding_name(enum finding_kind kind)
 		return "description differs";
 	case FINDING_UNREADABLE:
 		return "unreadable";
+	case FINDING_DAMAGED:
+		return "damaged";
+	case FINDING_HEALED:
+		return "no longer damaged";
+	case FINDING_DATABASE_BEHIND:
+		return "database behind";
+	case FINDING_KINDS:
+		break;
 	}
 	return "finding";
 }
@@ -51,7 +59,8 @@ static void print_finding(void *context, const struct finding *finding)
 	char id[UUID_TEXT_LEN + 1];
 	(void)context;
 	uuid_format(&finding->id, id);
-	printf("%s %s: %s%s\n", id, finding_name(finding->kind), finding->detail,
+	printf("%s%s%s: %s%s\n", uuid_is_nil(&finding->id) ? "" : id,
+	       uuid_is_nil(&finding->id) ? "" : " ", finding_name(finding->kind), finding->detail,
 	       finding->repaired ? " (repaired)" : "");
 }
 
@@ -81,6 +90,8 @@ int check_run(struct invocation *invocation)
 	       summary.findings);
 	if (options.repair)
 		printf(", %" PRId64 " repaired", summary.repaired);
+	if (summary.cleaned > 0)
+		printf(", %" PRId64 " leftovers removed", summary.cleaned);
 	printf("\n");
 	if (fflush(stdout) != 0)
 		return EXIT_USAGE;
@@ -113,6 +124,9 @@ int reindex_run(struct invocation *invocation)
 	printf("reindexed %" PRId64 " files: %" PRId64 " registered, %" PRId64
 	       " had their row, %" PRId64 " failed\n",
 	       summary.blobs, summary.registered, summary.already, summary.failed);
+	if (summary.updated > 0)
+		printf("%" PRId64 " rows were older than their files and are brought up to them\n",
+		       summary.updated);
 	return fflush(stdout) == 0 && summary.failed == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 

@@ -149,6 +149,20 @@ static void log_recovery(void *context, const struct core_recovery *recovery)
 			  "the journal is damaged in %" PRId64 " places: %" PRId64
 			  " bytes of it could not be read, and what stood there is lost",
 			  recovery->damaged_places, recovery->damaged_bytes);
+/* On the scrubber's thread. */
+static void log_damage(void *context, const struct file_record *file, const char *why)
+{
+	char id[UUID_TEXT_LEN + 1];
+	(void)context;
+	uuid_format(&file->id, id);
+	if (why != NULL)
+		log_event(
+			LOG_LEVEL_ERROR, NULL,
+			"file %s is damaged and not served any more: %s. Restore its bytes from a "
+			"backup, or delete it",
+			id, why);
+	else
+		log_event(LOG_LEVEL_WARNING, NULL, "file %s is right again", id);
 }
 
 static int make_core(struct daemon *d, struct err *err)
@@ -168,6 +182,9 @@ static int make_core(struct daemon *d, struct err *err)
 		.journal_file_max = (size_t)config_number(config, CONFIG_STORAGE_JOURNAL_FILE_MAX),
 		.recovered = log_recovery,
 		.swept = log_sweep,
+		.scrub_rate = config_number(config, CONFIG_STORAGE_SCRUB_RATE),
+		.scrub_interval_ms = config_number(config, CONFIG_STORAGE_SCRUB_INTERVAL),
+		.damaged = log_damage,
 	};
 	buf_init(&journal, PATH_MAX);
 	buf_printf(&journal, "%s/journal", config_text(config, CONFIG_STORAGE_DATA_DIR));
@@ -240,7 +257,8 @@ static int start(struct daemon *d, struct err *err)
 		     &d->workers, err) != 0 ||
 	    make_core(d, err) != 0 || make_server(d, err) != 0 ||
 	    listen_everywhere(d, sockets, first, err) != 0 ||
-	    core_start_sweeper(d->core, err) != 0 || http_server_start(d->server, err) != 0)
+	    core_start_sweeper(d->core, err) != 0 || core_start_scrubber(d->core, err) != 0 ||
+	    http_server_start(d->server, err) != 0)
 		return -1;
 	return 0;
 }

@@ -32,6 +32,7 @@ static const struct {
 	[ERR_TOO_MANY] = {429, "Too many requests"},
 	[ERR_HEADERS_TOO_LARGE] = {431, "Request header fields too large"},
 	[ERR_INTERNAL] = {500, "Internal error"},
+	[ERR_DAMAGED] = {500, "Damaged file"},
 	[ERR_IO] = {500, "Storage failure"},
 	[ERR_NOT_IMPLEMENTED] = {501, "Not implemented"},
 	[ERR_UNAVAILABLE] = {503, "Service unavailable"},

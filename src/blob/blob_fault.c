@@ -11,6 +11,7 @@
 
 #include "depotd/blob/driver.h"
 #include "depotd/blob/fault.h"
+#include "depotd/blob/upkeep.h"
 
 struct fault {
 	unsigned in; /* the how many-th call from now fails; 0 none */
@@ -173,15 +174,18 @@ static int fault_restore(struct blob_store *store, const struct uuid *id, const 
 	return blob_restore(fault_of(store)->inner, id, data, n, description, description_n, err);
 }
 
-static int fault_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
-		      struct err *err)
+typedef int (*open_fn)(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+		       struct err *err);
+
+static int open_inner(struct blob_store *store, const struct uuid *id, open_fn open,
+		      struct blob_reader **out, struct err *err)
 {
 	if (strike(store, BLOB_CALL_OPEN, err) < 0)
 		return -1;
 	struct fault_reader *reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return err_set(err, ERR_NO_MEMORY, "fault reader");
-	int rc = blob_open(fault_of(store)->inner, id, &reader->inner, err);
+	int rc = open(fault_of(store)->inner, id, &reader->inner, err);
 	if (rc != 1) {
 		free(reader);
 		return rc;
@@ -190,6 +194,18 @@ static int fault_open(struct blob_store *store, const struct uuid *id, struct bl
 	reader->base.size = blob_size(reader->inner);
 	*out = &reader->base;
 	return 1;
+}
+
+static int fault_open(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+		      struct err *err)
+{
+	return open_inner(store, id, blob_open, out, err);
+}
+
+static int fault_open_raw(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+			  struct err *err)
+{
+	return open_inner(store, id, blob_open_raw, out, err);
 }
 
 static int fault_read(struct blob_reader *reader, int64_t offset, void *data, size_t n, size_t *got,
@@ -267,6 +283,28 @@ static int fault_probe(struct blob_store *store, struct err *err)
 	return blob_probe(fault_of(store)->inner, err);
 }
 
+static int fault_set_aside(struct blob_store *store, const struct uuid *id, struct err *err)
+{
+	if (strike(store, BLOB_CALL_REMOVE, err) < 0)
+		return -1;
+	return blob_set_aside(fault_of(store)->inner, id, err);
+}
+
+static int fault_mark(struct blob_store *store, struct buf *out, struct err *err)
+{
+	return blob_mark(fault_of(store)->inner, out, err);
+}
+
+static int fault_set_mark(struct blob_store *store, const char *text, size_t n, struct err *err)
+{
+	return blob_set_mark(fault_of(store)->inner, text, n, err);
+}
+
+static int fault_served(struct blob_store *store, struct err *err)
+{
+	return blob_served(fault_of(store)->inner, err);
+}
+
 static const struct blob_driver fault_driver = {
 	.name = "fault",
 	.close = fault_close,
@@ -292,6 +330,11 @@ static const struct blob_driver fault_driver = {
 	.clean = fault_clean,
 	.space = fault_space,
 	.probe = fault_probe,
+	.open_raw = fault_open_raw,
+	.set_aside = fault_set_aside,
+	.mark = fault_mark,
+	.set_mark = fault_set_mark,
+	.served = fault_served,
 };
 
 int blob_fault_new(struct blob_store *inner, struct blob_store **out, struct err *err)

@@ -86,6 +86,11 @@ static const struct blob_driver filesystem_driver = {
 	.clean = fs_clean,
 	.space = fs_space,
 	.probe = fs_probe,
+	.open_raw = fs_open_raw,
+	.set_aside = fs_set_aside,
+	.mark = fs_mark,
+	.set_mark = fs_set_mark,
+	.served = fs_served,
 };
 
 /* Syncs the directory that a path's last component stands in, so that a directory just made is there after a power cut. */

@@ -2,6 +2,8 @@
  * What the files of the filesystem driver share.
  *
  * DATA/.lock                       flock()ed by the daemon that serves
+ * DATA/.mark                       which directory this is and how far it has come (core/marks.c)
+ * DATA/aside/UUID                  what `check --repair` took out of sight instead of removing it
  * DATA/objects/XXXXX/YYY/UUID      a blob; XXXXX and YYY are the first 5 and the next 3 hex digits of its version 7 id, so
  *                                  a leaf directory holds the ids of 2^16 ms (65 s) and uploads that end together sync one
  * DATA/objects/XXXXX/YYY/UUID.meta its description, where that does not fit an extended attribute; wins over the attribute
@@ -127,6 +129,14 @@ int fs_describe(struct blob_store *store, const struct uuid *id, const char *des
 int fs_remove(struct blob_store *store, const struct uuid *id, struct err *err);
 int fs_walk(struct blob_store *store, blob_visit_fn visit, void *context, struct err *err);
 long fs_clean(struct blob_store *store, int64_t grace_ms, struct err *err);
+int fs_open_raw(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+		struct err *err);
+int fs_set_aside(struct blob_store *store, const struct uuid *id, struct err *err);
+int fs_mark(struct blob_store *store, struct buf *out, struct err *err);
+int fs_set_mark(struct blob_store *store, const char *text, size_t n, struct err *err);
+int fs_served(struct blob_store *store, struct err *err);
+/* Takes O_DIRECT off; whether it was on. */
+bool fs_make_buffered(int fd);
 
 /*
  * Puts a description on an open, unpublished or published file: as the attribute if it fits (1), else nothing is done and 0

@@ -58,7 +58,7 @@ int fs_read(struct blob_reader *base, int64_t offset, void *data, size_t n, size
 	ssize_t done;
 	do
 		done = pread(reader->fd, data, n, offset);
-	while (done < 0 && errno == EINTR);
+	while (done < 0 && (errno == EINTR || (errno == EINVAL && fs_make_buffered(reader->fd))));
 	if (done < 0)
 		return err_set_errno(err, ERR_IO, "read of a stored file");
 	*got = (size_t)done;

@@ -55,6 +55,9 @@ static void register_metrics(struct core *core, struct metrics *m)
 	core->repeats_refused =
 		metrics_counter(m, "depotd_repeats_total",
 				"Requests whose Idempotency-Key was known.", "result=\"refused\"");
+	core->sweep_blocked =
+		metrics_gauge(m, "depotd_sweep_blocked",
+			      "The database is behind the data directory: nothing is swept.", NULL);
 	core->sweep_failures =
 		metrics_counter(m, "depotd_sweep_failures_total", "Sweeps that failed.", NULL);
 }
@@ -93,7 +96,8 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 		pthread_mutex_init(&core->describing[i], NULL);
 	register_metrics(core, config->metrics);
 	if (cache_new(config->cache_records, config->cache_bytes, &core->cache, err) < 0 ||
-	    keys_new(&core->keys, err) < 0 || health_start(core, err) < 0 ||
+	    keys_new(&core->keys, err) < 0 || damage_new(core, err) < 0 ||
+	    scrubber_new(core, err) < 0 || health_start(core, err) < 0 ||
 	    start_intake(core, err) < 0 || committer_start(core, err) < 0) {
 		core_free(&core);
 		return -1;
@@ -109,6 +113,7 @@ void core_free(struct core **corep)
 	if (!core)
 		return;
 	atomic_store(&core->stopping, true);
+	scrubber_stop(core);
 	sweeper_stop(core);
 	committer_stop(core);
 	pending_stop(core);
@@ -118,6 +123,7 @@ void core_free(struct core **corep)
 	health_stop(core);
 	keys_free(&core->keys);
 	cache_free(&core->cache);
+	damage_free(core);
 	for (size_t i = 0; i < DESCRIBE_STRIPES; i++)
 		pthread_mutex_destroy(&core->describing[i]);
 	pthread_mutex_destroy(&core->sweeping);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "depotd/core/files.h"
+#include "core_private.h"
 
 struct download {
 	struct file_record *record;
@@ -36,7 +36,8 @@ int download_cached(struct core *core, const struct uuid *id, struct download **
 	struct cached_body *body;
 	struct download *d;
 
-	if (files_cached(core, id, &record, &body) != 1)
+	/* Headers of bytes that are known to be wrong are not sent, either: download_open() says why. */
+	if (damage_known(core, id) || files_cached(core, id, &record, &body) != 1)
 		return 0;
 	d = download_new(record, body, NULL);
 	if (!d)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/base/digest.h"
 #include "depotd/model/attributes.h"
 #include "depotd/model/conditional.h"
 
@@ -105,9 +106,11 @@ int files_find(struct core *core, const struct uuid *id, struct file_record **re
 
 /* --- opening --- */
 
-static int read_body(struct blob_reader *reader, size_t n, struct cached_body **out,
-		     struct err *err)
+static int read_body(struct core *core, const struct file_record *record,
+		     struct blob_reader *reader, struct cached_body **out, struct err *err)
 {
+	unsigned char sha256[SHA256_LEN];
+	size_t n = (size_t)record->size;
 	void *data;
 	struct cached_body *body = cached_body_new(n, &data);
 	if (!body)
@@ -118,8 +121,12 @@ static int read_body(struct blob_reader *reader, size_t n, struct cached_body **
 		rc = blob_read(reader, (int64_t)at, (char *)data + at, n - at, &got, err);
 		at += rc == 0 ? got : 0;
 	}
-	if (rc == 0 && at < n)
-		rc = err_set(err, ERR_IO, "a stored file is shorter than its row says");
+	/* What is kept in memory was right when it was read: one SHA-256 of what is small. */
+	if (rc == 0)
+		rc = digest_sha256(data, at, sha256, err);
+	if (rc == 0 && (at < n || memcmp(sha256, record->sha256, SHA256_LEN) != 0))
+		rc = damage_suspect(core, &record->id,
+				    "they do not have the digest that they were stored with", err);
 	if (rc < 0) {
 		cached_body_unref(&body);
 		return -1;
@@ -133,15 +140,17 @@ static int open_bytes(struct core *core, struct file_record *record, uint64_t ti
 		      struct cached_body **body, struct blob_reader **reader, struct err *err)
 {
 	struct blob_reader *opened = NULL;
+	if (damage_known(core, &record->id))
+		return err_set(err, ERR_DAMAGED, "the stored bytes are damaged, and marked so");
 	int rc = blob_open(core->blobs, &record->id, &opened, err);
 	if (rc != 1)
 		return rc;
 	if (blob_size(opened) != record->size) {
-		rc = err_set(err, ERR_IO, "a stored file has %lld bytes where its row says %lld",
-			     (long long)blob_size(opened), (long long)record->size);
+		rc = damage_suspect(core, &record->id, "they are more or less than the row says",
+				    err);
 	} else if ((uint64_t)record->size <= core->config.cache_body_max) {
 		struct cached_body *bytes = NULL;
-		rc = read_body(opened, (size_t)record->size, &bytes, err);
+		rc = read_body(core, record, opened, &bytes, err);
 		if (rc == 0) {
 			cache_put(core->cache, record, bytes, ticket);
 			*body = bytes;
@@ -175,7 +184,7 @@ int files_open(struct core *core, const struct uuid *id, struct file_record **re
 		cache_drop(core->cache, id);
 		rc = find_row(core, id, &found, &ticket, err);
 		if (rc == 1)
-			rc = err_set(err, ERR_IO, "a file's row is there and its bytes are not");
+			rc = damage_suspect(core, id, "they are missing", err);
 	}
 	if (rc != 1) {
 		file_record_unref(&found);

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core_private.h"
+#include "depotd/blob/upkeep.h"
 
-enum { PIECE = 256 * 1024 };
+#include "core_private.h"
 
 /* The row behind the id's predecessor: metadata_find() does not show expired ones. */
 int maintenance_row(struct metadata *metadata, const struct uuid *id, struct file_record **out,
@@ -25,10 +25,10 @@ int maintenance_row(struct metadata *metadata, const struct uuid *id, struct fil
 	return rc;
 }
 
-static int hash_reader(struct blob_reader *reader, unsigned char sha256[SHA256_LEN], int64_t *size,
-		       struct err *err)
+int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, void *context,
+			    unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err)
 {
-	char *piece = malloc(PIECE);
+	char *piece = aligned_alloc(BLOB_RAW_ALIGN, BLOB_RAW_PIECE);
 	struct digest *digest = piece ? digest_new(err) : NULL;
 	int64_t at = 0;
 	size_t got = 1;
@@ -36,10 +36,12 @@ static int hash_reader(struct blob_reader *reader, unsigned char sha256[SHA256_L
 	if (!piece)
 		err_set(err, ERR_NO_MEMORY, "hashing a stored file");
 	while (rc == 0 && got > 0) {
-		rc = blob_read(reader, at, piece, PIECE, &got, err);
+		rc = blob_read(reader, at, piece, BLOB_RAW_PIECE, &got, err);
 		if (rc == 0 && got > 0)
 			rc = digest_update(digest, piece, got, err);
 		at += rc == 0 ? (int64_t)got : 0;
+		if (rc == 0 && got > 0 && paced && !paced(context, (int64_t)got))
+			rc = err_set(err, ERR_CANCELLED, "the server stops");
 	}
 	if (rc == 0)
 		rc = digest_final(digest, sha256, err);
@@ -54,11 +56,10 @@ int maintenance_hash(struct blob_store *blobs, const struct uuid *id,
 		     unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err)
 {
 	struct blob_reader *reader = NULL;
-	int rc = blob_open(blobs, id, &reader, err);
+	int rc = blob_open_raw(blobs, id, &reader, err);
 	if (rc != 1)
 		return rc;
-	blob_will_read(reader, 0, blob_size(reader));
-	rc = hash_reader(reader, sha256, size, err);
+	rc = maintenance_hash_reader(reader, NULL, NULL, sha256, size, err);
 	blob_reader_free(&reader);
 	return rc < 0 ? -1 : 1;
 }

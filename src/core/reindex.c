@@ -21,6 +21,7 @@ struct reindex {
 	void *context;
 	struct reindex_summary *summary;
 	struct err *err;
+	bool behind; /* the database was lost or set back: rows that are there may be old */
 	struct blob_info waiting[BATCH]; /* visited, not registered yet */
 	size_t n;
 };
@@ -125,29 +126,50 @@ static int register_records(struct reindex *reindex, struct file_record **record
 	return 0;
 }
 
+/* A row that was there: one of a database that was set back may be older than what its file says. */
+static int bring_up(struct reindex *reindex, const struct uuid *id)
+{
+	struct file_record *row = NULL, *described = NULL;
+	struct err why;
+	int rc = 0;
+	reindex->summary->already++;
+	if (!reindex->behind || maintenance_described(reindex->blobs, id, &described, &why) != 1)
+		return 0;
+	rc = maintenance_row(reindex->metadata, id, &row, reindex->err);
+	if (rc == 1 && described->revision > row->revision) {
+		rc = metadata_update(reindex->metadata, described, row->revision, reindex->err);
+		reindex->summary->updated += rc == 1;
+	}
+	file_record_unref(&row);
+	file_record_unref(&described);
+	return rc < 0 ? -1 : 0;
+}
+
 static int flush(struct reindex *reindex)
 {
 	struct uuid ids[BATCH];
 	bool present[BATCH];
 	struct file_record *records[BATCH];
 	size_t n = 0;
+	int rc = 0;
 	for (size_t i = 0; i < reindex->n; i++)
 		ids[i] = reindex->waiting[i].id;
 	if (reindex->n > 0 &&
 	    metadata_present(reindex->metadata, ids, reindex->n, present, reindex->err) < 0)
 		return -1;
-	for (size_t i = 0; i < reindex->n; i++) {
+	for (size_t i = 0; rc == 0 && i < reindex->n; i++) {
 		struct err why;
 		if (present[i]) {
-			reindex->summary->already++;
+			rc = bring_up(reindex, &ids[i]);
 			continue;
 		}
-		int rc = record_of(reindex, &reindex->waiting[i], &records[n], &why);
-		if (rc < 0)
+		int found = record_of(reindex, &reindex->waiting[i], &records[n], &why);
+		if (found < 0)
 			fail(reindex, &ids[i], &why);
-		n += rc == 1;
+		n += found == 1;
 	}
-	int rc = register_records(reindex, records, n);
+	if (rc == 0)
+		rc = register_records(reindex, records, n);
 	for (size_t i = 0; i < n; i++)
 		file_record_unref(&records[i]);
 	reindex->n = 0;
@@ -176,9 +198,15 @@ int maintenance_reindex(struct metadata *metadata, struct blob_store *blobs,
 	reindex->context = context;
 	reindex->summary = summary;
 	reindex->err = err;
-	int rc = blob_walk(blobs, visit, reindex, err);
+	int rc = marks_agree(metadata, blobs, err);
+	reindex->behind = rc == 0;
+	if (rc >= 0)
+		rc = blob_walk(blobs, visit, reindex, err);
 	if (rc == 0)
 		rc = flush(reindex);
+	/* Files that got no row would be swept: with them it stays as it is. */
+	if (rc == 0 && reindex->behind && summary->failed == 0)
+		rc = marks_settle(metadata, blobs, err);
 	free(reindex);
 	return rc;
 }

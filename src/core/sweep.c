@@ -10,8 +10,11 @@
 #include <time.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/metadata/upkeep.h"
 
 #include "core_private.h"
+
+#define SECOND_NS INT64_C(1000000000)
 
 enum {
 	EXPIRED_BATCH = 200,
@@ -175,10 +178,27 @@ out:
 	return rc < 0 ? -1 : 0;
 }
 
+/* --- the mark --- */
+
+/* Directory and database are counted on together, when files were registered since, and at each sweep. */
+static int count_on(struct core *core, struct err *err)
+{
+	uint64_t registered = metadata_registered(core->metadata);
+	int rc = marks_advance(core->metadata, core->blobs, err);
+	if (rc >= 0)
+		metric_set(core->sweep_blocked, rc == 0);
+	if (rc == 1)
+		core->counted = registered;
+	return rc == 1 ? 0 : -1;
+}
+
 /* --- the whole --- */
 
+/* What is missing in a database that was set back is not unwanted: then nothing goes, whatever its expiry. */
 static int sweep_removals(struct core *core, struct sweep_summary *summary, struct err *err)
 {
+	if (count_on(core, err) < 0)
+		return -1;
 	if (sweep_expired(core, summary, err) < 0 || sweep_keys(core, summary, err) < 0 ||
 	    sweep_orphans(core, summary, err) < 0)
 		return -1;
@@ -219,31 +239,54 @@ static int64_t interval_ms(const struct core *core)
 	return ms > HOUR_MS ? HOUR_MS : ms < SHORTEST_MS ? SHORTEST_MS : ms;
 }
 
+/* Waits until then (monotonic ns) or until stopped. True: stop. */
+static bool wait_until(struct sweeper *sweeper, int64_t until_ns)
+{
+	struct timespec until = {until_ns / SECOND_NS, until_ns % SECOND_NS};
+	pthread_mutex_lock(&sweeper->lock);
+	while (!sweeper->stopping &&
+	       pthread_cond_timedwait(&sweeper->wake, &sweeper->lock, &until) != ETIMEDOUT)
+		;
+	bool stop = sweeper->stopping;
+	pthread_mutex_unlock(&sweeper->lock);
+	return stop;
+}
+
+/* What was registered last counts before the stop, too. */
+static void count_on_if_registered(struct core *core)
+{
+	struct err ignored; /* the next sweep says it */
+	pthread_mutex_lock(&core->sweeping);
+	if (metadata_registered(core->metadata) != core->counted)
+		(void)count_on(core, &ignored);
+	pthread_mutex_unlock(&core->sweeping);
+}
+
+/* Until the next sweep, or true: stop. */
+static bool wait_for_sweep(struct core *core)
+{
+	int64_t now = clock_monotonic_ns(), end = now + interval_ms(core) * (SECOND_NS / 1000);
+	bool stop = false;
+	while (!stop && now < end) {
+		stop = wait_until(core->sweeper, now + SECOND_NS < end ? now + SECOND_NS : end);
+		count_on_if_registered(core);
+		now = clock_monotonic_ns();
+	}
+	return stop;
+}
+
 static void *sweeper_thread(void *context)
 {
 	struct core *core = context;
-	struct sweeper *sweeper = core->sweeper;
 	for (;;) {
 		struct sweep_summary summary;
-		struct timespec until;
 		struct err err;
 		err_clear(&err);
 		int rc = maintenance_sweep(core, &summary, &err);
 		if (core->config.swept)
 			core->config.swept(core->config.swept_context, &summary,
 					   rc < 0 ? &err : NULL);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		int64_t ms = interval_ms(core);
-		int64_t ns = until.tv_nsec + ms % 1000 * 1000000;
-		until.tv_sec += ms / 1000 + ns / 1000000000;
-		until.tv_nsec = ns % 1000000000;
-		pthread_mutex_lock(&sweeper->lock);
-		while (!sweeper->stopping &&
-		       pthread_cond_timedwait(&sweeper->wake, &sweeper->lock, &until) != ETIMEDOUT)
-			;
-		bool stop = sweeper->stopping;
-		pthread_mutex_unlock(&sweeper->lock);
-		if (stop)
+		if (wait_for_sweep(core))
 			return NULL;
 	}
 }

@@ -81,6 +81,8 @@ static const char *detail_for_client(const struct err *err, int status)
 		       "later";
 	if (err->kind == ERR_UNKNOWN_OUTCOME)
 		return "whether the change was made is not known yet; look before trying again";
+	if (err->kind == ERR_DAMAGED)
+		return "the stored bytes are damaged; they are not served";
 	return status == 500 ? "the server failed; its log says more under this request's id"
 			     : err->message;
 }

@@ -380,6 +380,7 @@ int metadata_register(struct metadata *store, struct registration *registrations
 		rc = run_together(&batch, store, deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
 			rc = run_apart(&batch, store, registrations, deadline_ns, err);
+		atomic_fetch_add_explicit(&store->registered, batch.count, memory_order_relaxed);
 	}
 	batch_release(&batch);
 	return rc < 0 ? all_failed(registrations, n, err) : 0;

@@ -2,6 +2,8 @@
 #ifndef DEPOTD_METADATA_STORE_PRIVATE_H
 #define DEPOTD_METADATA_STORE_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "depotd/base/arena.h"
 #include "depotd/base/buf.h"
 #include "depotd/metadata/driver.h"
@@ -14,6 +16,8 @@ struct metadata {
 	struct uuid node;        /* this process among those that share the database */
 	int64_t call_timeout_ms; /* what any call may take, waiting for a connection included */
 	struct opening *opening; /* NULL: it was open from the start */
+	atomic_uint_fast64_t
+		registered; /* files, in metadata_register(): see metadata_registered() */
 };
 
 /* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */

@@ -10,6 +10,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/metadata/store.h"
+#include "depotd/metadata/upkeep.h"
 
 enum { STUB_ROWS = 4096, STUB_KEYS = 64 };
 
@@ -303,6 +304,78 @@ void metadata_on_change(struct metadata *store, metadata_changed_fn changed, voi
 {
 	store->on_change = changed;
 	store->change_context = context;
+}
+
+/* --- upkeep: nothing is ever due, damaged or set back --- */
+
+int metadata_scrub_enroll(struct metadata *store, struct uuid *after, size_t limit, struct err *err)
+{
+	(void)store, (void)after, (void)limit, (void)err;
+	return 0;
+}
+
+int metadata_scrub_due(struct metadata *store, int64_t before_ms, int64_t damaged_before_ms,
+		       size_t limit, struct scrub_due *out, size_t *n, struct err *err)
+{
+	(void)store, (void)before_ms, (void)damaged_before_ms, (void)limit, (void)out, (void)err;
+	*n = 0;
+	return 0;
+}
+
+int metadata_scrub_record(struct metadata *store, const struct scrub_result *results, size_t n,
+			  struct err *err)
+{
+	(void)store, (void)results, (void)n, (void)err;
+	return 0;
+}
+
+int metadata_scrub_forget(struct metadata *store, const struct uuid *ids, size_t n, struct err *err)
+{
+	(void)store, (void)ids, (void)n, (void)err;
+	return 0;
+}
+
+int metadata_scrub_oldest(struct metadata *store, int64_t *at_ms, struct err *err)
+{
+	(void)store, (void)err;
+	*at_ms = -1;
+	return 0;
+}
+
+int metadata_damaged(struct metadata *store, size_t limit, metadata_damaged_fn told, void *context,
+		     struct err *err)
+{
+	(void)store, (void)limit, (void)told, (void)context, (void)err;
+	return 0;
+}
+
+int metadata_mark(struct metadata *store, const struct uuid *directory, int64_t *mark,
+		  struct err *err)
+{
+	(void)store, (void)directory, (void)err;
+	*mark = INT64_MAX;
+	return 1;
+}
+
+int metadata_mark_set(struct metadata *store, const struct uuid *directory, int64_t mark,
+		      struct err *err)
+{
+	(void)store, (void)directory, (void)mark, (void)err;
+	return 0;
+}
+
+int metadata_mark_advance(struct metadata *store, const struct uuid *directory, int64_t seen,
+			  int64_t *mark, struct err *err)
+{
+	(void)store, (void)directory, (void)err;
+	*mark = seen + 1;
+	return 1;
+}
+
+uint64_t metadata_registered(const struct metadata *store)
+{
+	(void)store;
+	return 0;
 }
 
 #endif

@@ -88,7 +88,7 @@ static void a_row_without_bytes_is_an_error_and_never_an_empty_file(void **state
 	struct blob_reader *reader = NULL;
 	assert_int_equal(blob_remove(scene->blobs, &id, &scene->err), 1);
 	assert_int_equal(files_open(scene->core, &id, &record, &body, &reader, &scene->err), -1);
-	assert_int_equal(scene->err.kind, ERR_IO);
+	assert_int_equal(scene->err.kind, ERR_DAMAGED);
 	/* Removed by somebody else, row first: then it is simply not there, whatever the cache thinks. */
 	scene_drop_row(scene, &id);
 	assert_int_equal(files_open(scene->core, &id, &record, &body, &reader, &scene->err), 0);
@@ -105,7 +105,7 @@ static void a_truncated_file_is_an_error(void **state)
 	scene_path(scene, &id, path, sizeof(path));
 	assert_int_equal(truncate(path, 5), 0);
 	assert_int_equal(files_open(scene->core, &id, &record, &body, &reader, &scene->err), -1);
-	assert_int_equal(scene->err.kind, ERR_IO);
+	assert_int_equal(scene->err.kind, ERR_DAMAGED);
 }
 
 /* --- PATCH --- */

@@ -229,7 +229,7 @@ static void the_sweeper_sweeps_at_once_and_tells(void **state)
 /* --- check --- */
 
 struct findings {
-	unsigned of[FINDING_UNREADABLE + 1], repaired;
+	unsigned of[FINDING_KINDS], repaired;
 };
 
 static void find(void *context, const struct finding *finding)

@@ -30,6 +30,7 @@ enum err_kind {
 	ERR_TOO_MANY,          /* rate limit (429) */
 	ERR_HEADERS_TOO_LARGE, /* 431 */
 	ERR_INTERNAL,          /* a defect or an unexpected state (500) */
+	ERR_DAMAGED,           /* stored bytes are not what they were; never served (500) */
 	ERR_IO,              /* a disk or device failed; never retried as if it had worked (500) */
 	ERR_NOT_IMPLEMENTED, /* 501 */
 	ERR_UNAVAILABLE,     /* the database (or another part) is away; try later (503) */

@@ -107,6 +107,14 @@ struct blob_driver {
 	long (*clean)(struct blob_store *store, int64_t grace_ms, struct err *err);
 	int (*space)(struct blob_store *store, struct blob_space *out, struct err *err);
 	int (*probe)(struct blob_store *store, struct err *err);
+
+	/* blob/upkeep.h */
+	int (*open_raw)(struct blob_store *store, const struct uuid *id, struct blob_reader **out,
+			struct err *err);
+	int (*set_aside)(struct blob_store *store, const struct uuid *id, struct err *err);
+	int (*mark)(struct blob_store *store, struct buf *out, struct err *err); /* appends */
+	int (*set_mark)(struct blob_store *store, const char *text, size_t n, struct err *err);
+	int (*served)(struct blob_store *store, struct err *err);
 };
 
 #endif

@@ -38,16 +38,21 @@ struct core_config {
 	const char *journal_directory; /* where the intake journal is */
 	int64_t journal_size;          /* bytes that it may take */
 	size_t journal_file_max; /* files up to this many bytes go through the journal; 0: none, each has its own sync */
-	size_t cache_records;    /* records kept in memory */
-	size_t cache_bytes;      /* bodies of small files kept in memory, in bytes, all together */
-	size_t cache_body_max;   /* a body larger than this is never kept in memory */
-	struct metrics *metrics; /* or NULL */
+	size_t cache_records; /* records kept in memory */
+	size_t cache_bytes;   /* bodies of small files kept in memory, in bytes, all together */
+	int64_t scrub_rate; /* bytes a second that the background scrub reads; 0: it reads nothing */
+	int64_t scrub_interval_ms; /* how long after it was verified a file is read again */
+	size_t cache_body_max;     /* a body larger than this is never kept in memory */
+	struct metrics *metrics;   /* or NULL */
 	/* Told during core_new(), when the journal was replayed and had something in it. May be NULL. */
 	void (*recovered)(void *context, const struct core_recovery *recovery);
 	void *recovered_context;
 	/* Told after each background sweep, on its thread, for the log; err NULL when it went well. May be NULL. */
 	void (*swept)(void *context, const struct sweep_summary *summary, const struct err *err);
 	void *swept_context;
+	/* Told, once each, of files found damaged (why) and right again (why NULL), on the scrubber's thread. May be NULL. */
+	void (*damaged)(void *context, const struct file_record *file, const char *why);
+	void *damaged_context;
 };
 
 struct core;
@@ -62,6 +67,9 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 void core_free(struct core **core);
 /* Starts the background sweep: at once, then every grace_ms (hourly at the least). */
 int core_start_sweeper(struct core *core, struct err *err);
+
+/* Starts the background scrub, which also learns of damage that others found. */
+int core_start_scrubber(struct core *core, struct err *err);
 
 struct core_health {
 	bool data_ok, database_ok;
