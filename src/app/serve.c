@@ -149,6 +149,8 @@ static void log_recovery(void *context, const struct core_recovery *recovery)
 			  "the journal is damaged in %" PRId64 " places: %" PRId64
 			  " bytes of it could not be read, and what stood there is lost",
 			  recovery->damaged_places, recovery->damaged_bytes);
+}
+
 /* On the scrubber's thread. */
 static void log_damage(void *context, const struct file_record *file, const char *why)
 {

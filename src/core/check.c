@@ -233,7 +233,7 @@ static int verify_bytes(struct check *check, const struct file_record *row, bool
 	unsigned char sha256[SHA256_LEN];
 	struct err why;
 	int64_t size;
-	int rc = maintenance_hash(check->blobs, &row->id, sha256, &size, &why);
+	int rc = maintenance_hash_raw(check->blobs, &row->id, sha256, &size, &why);
 	if (rc < 0 && why.kind == ERR_IO)
 		return damaged(check, FINDING_UNREADABLE, &row->id, why.message);
 	if (rc < 0) {
@@ -331,7 +331,7 @@ static int vouched(struct check *check, const struct uuid *id, struct file_recor
 	if (maintenance_described(check->blobs, id, &record, check->err) != 1)
 		return check->err->kind == ERR_NOT_FOUND || check->err->kind == ERR_INVALID ? 0
 											    : -1;
-	int rc = maintenance_hash(check->blobs, id, sha256, &size, check->err);
+	int rc = maintenance_hash_raw(check->blobs, id, sha256, &size, check->err);
 	if (rc == 1 && (size != record->size || memcmp(sha256, record->sha256, SHA256_LEN) != 0))
 		rc = 0;
 	if (rc == 1)

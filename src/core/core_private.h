@@ -158,9 +158,12 @@ int marks_settle(struct metadata *metadata, struct blob_store *blobs, struct err
 /* The row of one id, expired or not. 1, 0, -1. */
 int maintenance_row(struct metadata *metadata, const struct uuid *id, struct file_record **out,
 		    struct err *err);
-/* SHA-256 of a stored file, read past the page cache, and how many bytes it has. 1, 0 absent, -1 (ERR_IO: unreadable). */
+/* SHA-256 of a stored file and how many bytes it has. 1, 0 absent, -1 (ERR_IO: unreadable). */
 int maintenance_hash(struct blob_store *blobs, const struct uuid *id,
 		     unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
+/* The same of what is on the disk, whatever the kernel has in memory. */
+int maintenance_hash_raw(struct blob_store *blobs, const struct uuid *id,
+			 unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
 /* The same of an open one. paced (may be NULL) is told of each piece; false ends it with ERR_CANCELLED. */
 int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, void *context,
 			    unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);

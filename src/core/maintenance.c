@@ -28,7 +28,11 @@ int maintenance_row(struct metadata *metadata, const struct uuid *id, struct fil
 int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, void *context,
 			    unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err)
 {
-	char *piece = aligned_alloc(BLOB_RAW_ALIGN, BLOB_RAW_PIECE);
+	/* A whole file and its end in one, or a good piece of it. */
+	size_t n = blob_size(reader) < BLOB_RAW_PIECE
+			   ? ((size_t)blob_size(reader) / BLOB_RAW_ALIGN + 1) * BLOB_RAW_ALIGN
+			   : BLOB_RAW_PIECE;
+	char *piece = aligned_alloc(BLOB_RAW_ALIGN, n);
 	struct digest *digest = piece ? digest_new(err) : NULL;
 	int64_t at = 0;
 	size_t got = 1;
@@ -36,7 +40,7 @@ int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, voi
 	if (!piece)
 		err_set(err, ERR_NO_MEMORY, "hashing a stored file");
 	while (rc == 0 && got > 0) {
-		rc = blob_read(reader, at, piece, BLOB_RAW_PIECE, &got, err);
+		rc = blob_read(reader, at, piece, n, &got, err);
 		if (rc == 0 && got > 0)
 			rc = digest_update(digest, piece, got, err);
 		at += rc == 0 ? (int64_t)got : 0;
@@ -54,6 +58,19 @@ int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, voi
 
 int maintenance_hash(struct blob_store *blobs, const struct uuid *id,
 		     unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err)
+{
+	struct blob_reader *reader = NULL;
+	int rc = blob_open(blobs, id, &reader, err);
+	if (rc != 1)
+		return rc;
+	blob_will_read(reader, 0, blob_size(reader));
+	rc = maintenance_hash_reader(reader, NULL, NULL, sha256, size, err);
+	blob_reader_free(&reader);
+	return rc < 0 ? -1 : 1;
+}
+
+int maintenance_hash_raw(struct blob_store *blobs, const struct uuid *id,
+			 unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err)
 {
 	struct blob_reader *reader = NULL;
 	int rc = blob_open_raw(blobs, id, &reader, err);
