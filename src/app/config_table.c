@@ -288,29 +288,32 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .type = CONFIG_INT,
 		 .initial = "8",
 		 .min = 1,
-		 .max = 256,
+		 .max =
+			 256,
 		 .argument = "N",
 		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
 	[CONFIG_DATABASE_CONNECT_TIMEOUT] =
-		{.section = "database",
-		 .name = "connect_timeout",
-		 .type = CONFIG_DURATION,
-		 .initial = "5s",
-		 .min = 100,
-		 .max = HOUR,
-		 .argument = "TIME",
-		 .help = "How long connecting to the database may take."},
+		{
+			.section = "database",
+			.name = "connect_timeout",
+			.type = CONFIG_DURATION,
+			.initial = "5s",
+			.min = 100,
+			.max = HOUR,
+			.argument = "TIME",
+			.help = "How long connecting to the database may take."},
 	[CONFIG_DATABASE_STATEMENT_TIMEOUT] =
-		{.section = "database",
-		 .name = "statement_timeout",
-		 .type = CONFIG_DURATION,
-		 .initial = "4s",
-		 .min = 100,
-		 .max = DAY,
-		 .argument = "TIME",
-		 .help = "How long one call to the database may take, waiting for a "
-			 "connection included. Then the request is "
-			 "answered 503."},
+		{
+			.section = "database",
+			.name = "statement_timeout",
+			.type = CONFIG_DURATION,
+			.initial = "4s",
+			.min = 100,
+			.max = DAY,
+			.argument = "TIME",
+			.help = "How long one call to the database may take, waiting for a "
+				"connection included. Then the request is "
+				"answered 503."},
 	[CONFIG_DATABASE_MIGRATE] =
 		{.section = "database",
 		 .name = "migrate",

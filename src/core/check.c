@@ -17,7 +17,7 @@
 #include "depotd/blob/upkeep.h"
 #include "depotd/metadata/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 enum { ROW_BATCH = 500, BLOB_BATCH = 500, DESCRIBE_TRIES = 8, MARKED_MAX = 1000000 };
 

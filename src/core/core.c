@@ -7,6 +7,7 @@
 
 #include "depotd/base/clock.h"
 #include "intake_private.h"
+#include "upkeep_private.h"
 
 /* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
 static void on_change(void *context, const struct uuid *id)

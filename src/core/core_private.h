@@ -108,51 +108,6 @@ int sweep_descriptions(struct core *core, struct sweep_summary *summary, struct 
  */
 int describe_if_newer(struct core *core, const struct file_record *record, struct err *err);
 
-/* --- damage (damage.c): any thread; a mutex is held for a few instructions --- */
-
-int damage_new(struct core *core, struct err *err);
-void damage_free(struct core *core);
-/* Whether the bytes of this file are known to be wrong. Event threads too. */
-bool damage_known(struct core *core, const struct uuid *id);
-/*
- * A reader met wrong bytes: the scrubber looks at them soon. Fills err with ERR_DAMAGED and what is wrong; -1.
- */
-int damage_suspect(struct core *core, const struct uuid *id, const char *what, struct err *err);
-/* Takes one of those; false where there is none. */
-bool damage_next_suspect(struct core *core, struct uuid *id);
-void damage_mark(struct core *core, const struct uuid *id, bool damaged);
-/* Learns anew what the database says. */
-int damage_load(struct core *core, struct err *err);
-
-/* --- scrub.c --- */
-
-int scrubber_new(struct core *core, struct err *err);
-void scrubber_wake(struct core *core);
-void scrubber_stop(struct core *core); /* and frees it */
-
-enum verdict {
-	VERDICT_RIGHT,
-	VERDICT_DAMAGED,
-	VERDICT_GONE,    /* removed meanwhile */
-	VERDICT_UNKNOWN, /* not to be found out now */
-};
-enum { DAMAGE_TEXT_MAX = 160 };
-/* Counts n bytes that were read; false: stop. */
-typedef bool (*scrub_pace_fn)(void *context, int64_t n);
-/* Holds the bytes of a file against its row. damage says what is wrong with damaged ones, err why it is unknown. */
-enum verdict scrub_file(struct metadata *metadata, struct blob_store *blobs,
-			const struct file_record *file, scrub_pace_fn pace, void *context,
-			char damage[DAMAGE_TEXT_MAX], struct err *err);
-
-/* --- marks (marks.c) --- */
-
-/* 1 directory and database belong together and have moved on by one, 0 not (err says how), -1 not known now. */
-int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct err *err);
-/* The same without moving on; 1 also where neither has a mark yet. */
-int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err *err);
-/* The rows have been made from the files: from now on the two agree. */
-int marks_settle(struct metadata *metadata, struct blob_store *blobs, struct err *err);
-
 /* --- maintenance --- */
 
 /* The row of one id, expired or not. 1, 0, -1. */
@@ -161,12 +116,6 @@ int maintenance_row(struct metadata *metadata, const struct uuid *id, struct fil
 /* SHA-256 of a stored file and how many bytes it has. 1, 0 absent, -1 (ERR_IO: unreadable). */
 int maintenance_hash(struct blob_store *blobs, const struct uuid *id,
 		     unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
-/* The same of what is on the disk, whatever the kernel has in memory. */
-int maintenance_hash_raw(struct blob_store *blobs, const struct uuid *id,
-			 unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
-/* The same of an open one. paced (may be NULL) is told of each piece; false ends it with ERR_CANCELLED. */
-int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, void *context,
-			    unsigned char sha256[SHA256_LEN], int64_t *size, struct err *err);
 /* The record as its file describes it. 1 found, 0 none or not a description (err says which), -1. */
 int maintenance_described(struct blob_store *blobs, const struct uuid *id, struct file_record **out,
 			  struct err *err);

@@ -11,7 +11,7 @@
 
 #include "depotd/metadata/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 enum {
 	DAMAGED_MAX = 1000000, /* more are still found when they are read; 16 bytes each */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 struct download {
 	struct file_record *record;

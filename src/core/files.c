@@ -15,6 +15,7 @@
 #include "depotd/model/conditional.h"
 
 #include "intake_private.h"
+#include "upkeep_private.h"
 
 enum { PATCH_TRIES = 32 };
 

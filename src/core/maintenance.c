@@ -4,7 +4,7 @@
 
 #include "depotd/blob/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 /* The row behind the id's predecessor: metadata_find() does not show expired ones. */
 int maintenance_row(struct metadata *metadata, const struct uuid *id, struct file_record **out,

@@ -19,7 +19,7 @@
 #include "depotd/blob/upkeep.h"
 #include "depotd/metadata/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 struct mark {
 	struct uuid directory;

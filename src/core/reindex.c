@@ -10,7 +10,7 @@
 
 #include "depotd/model/media_type.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 enum { BATCH = 200 };
 

@@ -21,7 +21,7 @@
 #include "depotd/blob/upkeep.h"
 #include "depotd/metadata/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -108,6 +108,13 @@ static void set_idle(bool idle)
 
 /* --- one file --- */
 
+enum verdict {
+	VERDICT_RIGHT,
+	VERDICT_DAMAGED,
+	VERDICT_GONE,    /* removed meanwhile */
+	VERDICT_UNKNOWN, /* not to be found out now */
+};
+
 static enum verdict unreadable(const struct err *err, char damage[DAMAGE_TEXT_MAX])
 {
 	if (err->kind != ERR_IO) /* no memory, no descriptors: nothing is known of the file */
@@ -156,9 +163,10 @@ static enum verdict read_once(struct metadata *metadata, struct blob_store *blob
 	return verdict;
 }
 
-enum verdict scrub_file(struct metadata *metadata, struct blob_store *blobs,
-			const struct file_record *file, scrub_pace_fn paced, void *context,
-			char damage[DAMAGE_TEXT_MAX], struct err *err)
+/* Holds the bytes of a file against its row. damage says what is wrong with damaged ones, err why it is unknown. */
+static enum verdict scrub_file(struct metadata *metadata, struct blob_store *blobs,
+			       const struct file_record *file, scrub_pace_fn paced, void *context,
+			       char damage[DAMAGE_TEXT_MAX], struct err *err)
 {
 	enum verdict verdict = read_once(metadata, blobs, file, paced, context, damage, err);
 	/* Once more: one bit on the way from the disk is not the disk's. */

@@ -12,7 +12,7 @@
 #include "depotd/base/clock.h"
 #include "depotd/metadata/upkeep.h"
 
-#include "core_private.h"
+#include "upkeep_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
