@@ -323,7 +323,7 @@ static int look_up(struct core *core, const struct keyed *keyed, const char *own
 		return 1;
 	int rc = metadata_find_key(core->metadata, *owner ? owner : NULL, keyed->idempotency.key,
 				   out, err);
-	if (rc >= 0 || err->kind != ERR_UNAVAILABLE)
+	if (rc >= 0 || (err->kind != ERR_UNAVAILABLE && err->kind != ERR_BUSY))
 		return rc;
 	/*
 	 * Uploads go on while the database is away, those with a key too: it is registered with the files. Only of a key that is

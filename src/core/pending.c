@@ -4,7 +4,7 @@
  * Memory holds ids alone, and each request's key; what a row needs stands in the file's own description. The journal holds the
  * same, so that a crash forgets none. Invariants: a request leaves the table when its rows are committed (or its files are gone),
  * never before; registering is idempotent, so an unknown outcome is settled by doing it again.
- * Lock order: registering, lock, then intake's and the cache's. Threads: any; the follower's own registers.
+ * Lock order: registering, lock, then intake's, the cache's and that of the keys. Threads: any; the follower's own registers.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/core/idempotency.h"
 
 #include "intake_private.h"
 
@@ -122,6 +123,16 @@ static void remove_locked(struct pending *pending, struct pending_request *reque
 	free(request);
 }
 
+/* So that a repeat is answered from memory. Before the request is in the table: the follower takes it back after. */
+static void remember_key(struct core *core, const struct uuid *ids, size_t count, const char *json,
+			 size_t n)
+{
+	struct idempotency key;
+	struct err ignored;
+	if (n > 0 && idempotency_decode(json, n, &key, &ignored) == 1)
+		keyed_pending(core, &key, NULL, ids, count);
+}
+
 int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *idempotency,
 		size_t n, struct err *err)
 {
@@ -140,6 +151,7 @@ int pending_add(struct core *core, const struct uuid *ids, size_t count, const c
 	request->n = count;
 	for (size_t k = 0; k < count; k++)
 		request->ids[k].id = ids[k];
+	remember_key(core, ids, count, key, n);
 	pthread_mutex_lock(&pending->lock);
 	bool known = find_locked(pending, &ids[0]);
 	if (!known)
@@ -227,6 +239,8 @@ static bool settle(struct core *core, struct batch *batch, size_t i)
 		intake_mark(core, id, MARK_REGISTERED);
 		cache_drop(core->cache, id); /* what is there says "registered": false */
 	}
+	if (registration->idempotency)
+		keyed_registered(core, registration->idempotency, NULL);
 	return true;
 }
 
