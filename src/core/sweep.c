@@ -12,6 +12,7 @@
 #include "depotd/base/clock.h"
 #include "depotd/metadata/upkeep.h"
 
+#include "intake_private.h"
 #include "upkeep_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
@@ -97,7 +98,7 @@ static int visit(void *context, const struct blob_info *info)
 	struct orphans *orphans = context;
 	if (atomic_load(&orphans->core->stopping) || orphans->found_n > ORPHANS_MAX)
 		return 1;
-	if (info->modified_ms > orphans->before_ms)
+	if (info->modified_ms > orphans->before_ms || pending_has(orphans->core, &info->id))
 		return 0;
 	orphans->candidates[orphans->n++] = info->id;
 	return orphans->n == ORPHAN_BATCH ? ask(orphans) : 0;
