@@ -172,6 +172,11 @@ class WithScriptsTest(PageTestCase):
             "XMLHttpRequest.prototype.getResponseHeader = () => '1'")
         self.browser.find("#picker").type(self.file("patient.txt", b"x"))
         self.wait_for_row("patient.txt")
+        # The first try had reached the server after all, and had the same key.
+        self.assertEqual(self.names().count("patient.txt"), 1)
+        self.browser.reload()
+        self.wait_for_row("patient.txt")
+        self.assertEqual(self.names().count("patient.txt"), 1)
 
     def test_an_upload_goes_on_when_the_connection_is_back(self):
         self.tolerated = ("ERR_INTERNET_DISCONNECTED",)
