@@ -366,19 +366,23 @@ mhd_result exchange_step(struct exchange *x)
 
 /* --- the end --- */
 
-static void exchange_release_task(struct task *task)
+static void exchange_release(struct exchange *x)
 {
-	struct exchange *x = exchange_of(task);
 	if (x->handler_state != NULL && x->handler->release != NULL)
 		x->handler->release(x);
 	exchange_free(x);
+}
+
+static void exchange_release_task(struct task *task)
+{
+	exchange_release(exchange_of(task));
 }
 
 void exchange_release_later(struct exchange *x)
 {
 	x->task.run = exchange_release_task;
 	if (pool_submit_urgent(x->server->config.workers, &x->task) != 0)
-		exchange_release_task(&x->task);
+		exchange_release(x);
 }
 
 /* What of the connection outlives the request. */
@@ -410,8 +414,8 @@ void exchange_ended(struct exchange *x, bool completed)
 	x->state = EXCHANGE_ENDED;
 	if (x->reply.stream != NULL && !stream_end(x->reply.stream))
 		return;
-	if (x->handler_state != NULL || reply_release_blocks(x))
+	if ((x->handler_state != NULL && !x->release_anywhere) || reply_release_blocks(x))
 		exchange_release_later(x);
 	else
-		exchange_free(x);
+		exchange_release(x);
 }

@@ -52,11 +52,12 @@ struct exchange {
 	struct http_server *server;
 	const struct http_handler *handler; /* NULL until routed */
 	void *handler_state;
-	bool announced;     /* libmicrohttpd's first call has come */
-	bool checked;       /* check() ran */
-	bool admitted;      /* the worker queue has taken it once */
-	bool in_epoll;      /* the pump's set knows the socket */
-	_Atomic bool armed; /* the pump owns x and waits for its socket */
+	bool announced;        /* libmicrohttpd's first call has come */
+	bool checked;          /* check() ran */
+	bool admitted;         /* the worker queue has taken it once */
+	bool release_anywhere; /* the handler's release() does not block any more */
+	bool in_epoll;         /* the pump's set knows the socket */
+	_Atomic bool armed;    /* the pump owns x and waits for its socket */
 	bool continue_sent;
 	bool broken;          /* the head was refused: head_err says why */
 	struct err *head_err; /* in the arena */

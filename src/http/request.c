@@ -126,6 +126,11 @@ void exchange_set_state(struct exchange *x, void *state)
 	x->handler_state = state;
 }
 
+void exchange_release_anywhere(struct exchange *x)
+{
+	x->release_anywhere = true;
+}
+
 void *exchange_state(const struct exchange *x)
 {
 	return x->handler_state;

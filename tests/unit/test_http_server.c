@@ -574,6 +574,25 @@ static void wait_for_queue(const char *line)
 	assert_true(seen);
 }
 
+static void what_may_be_released_anywhere_waits_for_no_worker(void **state)
+{
+	(void)state;
+	int fd = client_connect(), blocked = client_connect();
+	client_send(fd, "GET /defer HTTP/1.1\r\nHost: a\r\n\r\n");
+	scene_wait(&scene.finished, 1);
+	client_send(blocked, "GET /block HTTP/1.1\r\nHost: a\r\n\r\n");
+	scene_wait(&scene.finished, 2); /* the one worker is taken */
+	reply_memory(scene.deferred, "later", 5, NULL, NULL);
+	exchange_release_anywhere(scene.deferred);
+	exchange_complete(scene.deferred);
+	client_expect(fd, 200, "later");
+	scene_wait(&scene.released, 1);
+	scene_open_gate();
+	client_expect(blocked, 200, NULL);
+	close(fd);
+	close(blocked);
+}
+
 static void a_full_queue_answers_503_with_retry_after(void **state)
 {
 	(void)state;
@@ -823,6 +842,7 @@ int main(void)
 		SCENE(a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion,
 		      usual),
 		SCENE(a_client_that_leaves_within_its_answer_is_released_once, usual),
+		SCENE(what_may_be_released_anywhere_waits_for_no_worker, one_worker),
 		SCENE(a_full_queue_answers_503_with_retry_after, one_worker),
 		SCENE(a_head_that_trickles_is_cut_off_at_its_deadline, short_deadlines),
 		SCENE(silence_before_the_first_request_and_between_requests_is_cut_off,

@@ -7,10 +7,10 @@
  *   check()   event thread   headers only; answers from memory or refuses (→ HTTP_ANSWERED), else HTTP_GO_ON
  *   body()    worker         any number of times, in order, each stretch of body (chunking undone)
  *   finish()  worker         once, when the body is complete (also when there is none): replies, or defers
- *   release() worker         once, after the answer was sent, or the client left, or the server stops; frees the state
+ *   release() worker (*)     once, after the answer was sent, or the client left, or the server stops; frees the state
  *
  * body() and finish() may be NULL where check() always answers. When the client leaves or a limit is hit in between, the next
- * call is release(). Small bodies arrive whole: body() and finish() in one visit to a worker. `release` runs for every exchange
+ * call is release(). (*) On an event thread where exchange_release_anywhere() allowed it. Small bodies arrive whole: body() and finish() in one visit to a worker. `release` runs for every exchange
  * whose check() ran and that set a state; it must not touch the reply.
  */
 #ifndef DEPOTD_HTTP_EXCHANGE_H
@@ -67,6 +67,8 @@ const char *exchange_peer_text(const struct exchange *x); /* "192.0.2.7" */
 /* The handler's own state: NULL until set. */
 void exchange_set_state(struct exchange *x, void *state);
 void *exchange_state(const struct exchange *x);
+/* From now on release() will not block: nothing but memory is left to give back. Spares a worker the visit. */
+void exchange_release_anywhere(struct exchange *x);
 
 /* --- the answer: each replaces what was set before --- */
 void reply_status(struct exchange *x, int status);

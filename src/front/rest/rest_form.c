@@ -313,6 +313,7 @@ static void form_committed(struct upload_commit *commit)
 		reply_error(x, &commit->err);
 	else
 		reply_stored(x, form->records, form->n);
+	exchange_release_anywhere(x);
 	exchange_complete(x);
 }
 

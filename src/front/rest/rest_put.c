@@ -142,6 +142,7 @@ static void put_committed(struct upload_commit *commit)
 		rest_reply_created(put->x, &put->record, 1, false);
 	else
 		reply_error(put->x, &commit->err);
+	exchange_release_anywhere(put->x);
 	exchange_complete(put->x);
 }
 
