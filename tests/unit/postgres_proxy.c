@@ -82,12 +82,19 @@ static void write_all(int fd, const char *data, size_t n)
 	}
 }
 
-/* Springs once for what the trap is set for. */
+static bool has(const char *data, size_t n, const char *word)
+{
+	return memmem(data, n, word, strlen(word)) != NULL;
+}
+
+/* Springs once for what the trap is set for. A registration that is one statement is its own transaction, without the word. */
 static bool springs(struct postgres_proxy *p, const char *data, size_t n)
 {
-	const char *word = p->trap == TRAP_BEFORE_BEGIN ? "BEGIN" : "COMMIT";
+	bool hit = p->trap == TRAP_BEFORE_BEGIN
+			   ? has(data, n, "BEGIN")
+			   : has(data, n, "COMMIT") || has(data, n, "file_insert");
 
-	if (p->trap == TRAP_NONE || p->times <= 0 || !memmem(data, n, word, strlen(word)))
+	if (p->trap == TRAP_NONE || p->times <= 0 || !hit)
 		return false;
 	p->times--;
 	return true;

@@ -14,7 +14,7 @@ enum proxy_mode {
 enum proxy_trap {
 	TRAP_NONE,
 	TRAP_BEFORE_BEGIN, /* the next BEGIN is not forwarded; that connection ends */
-	TRAP_AFTER_COMMIT, /* the next COMMIT is forwarded, its answer is not; that connection ends */
+	TRAP_AFTER_COMMIT, /* the next COMMIT or registration is forwarded, its answer is not; that connection ends */
 };
 
 struct postgres_proxy;
