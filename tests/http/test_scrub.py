@@ -283,8 +283,7 @@ class RealCopy(ScrubCase):
             shutil.copy(path, path + ".copy")
             server.start()
             file = self.put("after", b"after")
-            server.kill()
-            wait_until(lambda: server.process.poll() is not None, "it is dead")
+            server.stop()
             for end in ("", "-wal", "-shm"):
                 if os.path.exists(path + end):
                     os.unlink(path + end)
