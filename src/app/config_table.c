@@ -68,8 +68,10 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 				   .min = 1,
 				   .max = 1024,
 				   .argument = "N",
-				   .help = "Threads that do what may block: disk and database. As "
-					   "many writes can be waiting for the disk at once."},
+				   .help = "Threads that do what may block, disk and database, for "
+					   "requests that change something: as many writes can be "
+					   "waiting for the disk at once. As many again serve GET "
+					   "and HEAD, which never wait behind writes."},
 	[CONFIG_SERVER_QUEUE_LENGTH] = {.section = "server",
 					.name = "queue_length",
 					.type = CONFIG_INT,

@@ -26,7 +26,7 @@ struct daemon {
 	struct config *config; /* the invocation's; what SIGHUP may change changes here */
 	struct metrics *metrics;
 	struct stores stores;
-	struct pool *workers;
+	struct pool *workers, *readers;
 	struct core *core;
 	struct front front;
 	struct http_route *routes; /* all doors' tables, one after the other */
@@ -213,6 +213,7 @@ static int make_server(struct daemon *d, struct err *err)
 		.min_rate = config_number(config, CONFIG_LIMITS_MIN_RATE),
 		.access_log = (enum http_access_log)config_number(config, CONFIG_LOG_ACCESS),
 		.workers = d->workers,
+		.readers = d->readers,
 		.metrics = d->metrics,
 		.problem_page = web_problem_page,
 	};
@@ -244,6 +245,13 @@ static int listen_everywhere(struct daemon *d, int sockets, int first, struct er
 		       : err_set(err, ERR_INVALID, "server.listen is empty: nowhere to listen");
 }
 
+static int make_pool(const struct daemon *d, const char *name, struct pool **out, struct err *err)
+{
+	return pool_new(name, (unsigned)config_number(d->config, CONFIG_SERVER_WORKERS),
+			(size_t)config_number(d->config, CONFIG_SERVER_QUEUE_LENGTH), d->metrics,
+			out, err);
+}
+
 static int start(struct daemon *d, struct err *err)
 {
 	int first = 0;
@@ -254,11 +262,9 @@ static int start(struct daemon *d, struct err *err)
 	if (d->metrics == NULL)
 		return err_set(err, ERR_NO_MEMORY, "metrics");
 	if (stores_open(d->config, STORES_LOCKED, d->metrics, &d->stores, err) != 0 ||
-	    pool_new("workers", (unsigned)config_number(d->config, CONFIG_SERVER_WORKERS),
-		     (size_t)config_number(d->config, CONFIG_SERVER_QUEUE_LENGTH), d->metrics,
-		     &d->workers, err) != 0 ||
-	    make_core(d, err) != 0 || make_server(d, err) != 0 ||
-	    listen_everywhere(d, sockets, first, err) != 0 ||
+	    make_pool(d, "workers", &d->workers, err) != 0 ||
+	    make_pool(d, "readers", &d->readers, err) != 0 || make_core(d, err) != 0 ||
+	    make_server(d, err) != 0 || listen_everywhere(d, sockets, first, err) != 0 ||
 	    core_start_sweeper(d->core, err) != 0 || core_start_scrubber(d->core, err) != 0 ||
 	    http_server_start(d->server, err) != 0)
 		return -1;
@@ -272,6 +278,8 @@ static void tear_down(struct daemon *d)
 		http_server_free(&d->server);
 	if (d->workers != NULL)
 		pool_free(&d->workers);
+	if (d->readers != NULL)
+		pool_free(&d->readers);
 	if (d->core != NULL)
 		core_free(&d->core);
 	stores_close(&d->stores);

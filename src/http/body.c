@@ -257,8 +257,8 @@ static void read_ahead(struct visit *v, size_t got)
 		return;
 	if (v->ahead == NULL)
 		v->ahead = ahead_new();
-	v->reading_ahead = v->ahead != NULL && ahead_start(v->ahead, x->server->config.workers,
-							   x->conn->fd, v->other, v->size);
+	v->reading_ahead = v->ahead != NULL &&
+			   ahead_start(v->ahead, exchange_pool(x), x->conn->fd, v->other, v->size);
 }
 
 /* What was read ahead of a body that ended, or is not wanted, is looked at by whoever comes next. */
@@ -386,7 +386,7 @@ enum body_result body_pull(struct exchange *x)
 		return BODY_ELSEWHERE;
 	}
 	if (result == BODY_YIELD)
-		return pool_submit_urgent(x->server->config.workers, &x->task) == 0 ? BODY_ELSEWHERE
-										    : BODY_GONE;
+		return pool_submit_urgent(exchange_pool(x), &x->task) == 0 ? BODY_ELSEWHERE
+									   : BODY_GONE;
 	return result;
 }

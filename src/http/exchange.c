@@ -93,6 +93,14 @@ bool exchange_has_more_input(const struct exchange *x)
 	return x->conn->stash.len > 0 || x->conn->kernel_has_more;
 }
 
+/* When the disk takes a second for a write, all workers are busy with uploads: those who only read have threads of their own. */
+struct pool *exchange_pool(const struct exchange *x)
+{
+	const struct http_config *config = &x->server->config;
+	return exchange_is_head(x) || strcmp(x->head.method, "GET") == 0 ? config->readers
+									 : config->workers;
+}
+
 /* --- handing over and back --- */
 
 /* False: the server stops, nothing may be suspended any more. */
@@ -205,7 +213,7 @@ static void exchange_turn_away(struct exchange *x)
 
 void exchange_wake(struct exchange *x)
 {
-	struct pool *workers = x->server->config.workers;
+	struct pool *workers = exchange_pool(x);
 	if (x->admitted) {
 		if (pool_submit_urgent(workers, &x->task) != 0)
 			exchange_cancel(x);
@@ -310,7 +318,7 @@ static mhd_result exchange_hand_over(struct exchange *x)
 		conn_set_phase(x->conn, CONN_BODY);
 		body_gather(x);
 		pump_arm(x);
-	} else if (pool_submit(x->server->config.workers, &x->task) != 0) {
+	} else if (pool_submit(exchange_pool(x), &x->task) != 0) {
 		exchange_turn_away(x);
 	}
 	return MHD_YES;
@@ -381,7 +389,7 @@ static void exchange_release_task(struct task *task)
 void exchange_release_later(struct exchange *x)
 {
 	x->task.run = exchange_release_task;
-	if (pool_submit_urgent(x->server->config.workers, &x->task) != 0)
+	if (pool_submit_urgent(exchange_pool(x), &x->task) != 0)
 		exchange_release(x);
 }
 

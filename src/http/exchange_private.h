@@ -84,8 +84,9 @@ struct exchange *exchange_new(struct conn *c, const char *data, size_t n,
 			      const struct err *refused);
 mhd_result exchange_step(struct exchange *x); /* libmicrohttpd asks */
 void exchange_ended(struct exchange *x,
-		    bool completed);    /* libmicrohttpd is through with it. Event thread */
-void exchange_wake(struct exchange *x); /* its socket is readable. Pump */
+		    bool completed); /* libmicrohttpd is through with it. Event thread */
+struct pool *exchange_pool(const struct exchange *x); /* whose threads it runs on. Any thread */
+void exchange_wake(struct exchange *x);               /* its socket is readable. Pump */
 void exchange_hand_back(
 	struct exchange *
 		x); /* the answer stands; last statement of an owner that is not the event thread */

@@ -66,7 +66,7 @@ static void start_filling(struct stream *s)
 	if (s->filling || s->failed || s->ended || s->left == 0 || s->ready == BLOCKS)
 		return;
 	s->filling = true;
-	if (pool_submit_urgent(s->x->server->config.workers, &s->task) != 0) {
+	if (pool_submit_urgent(exchange_pool(s->x), &s->task) != 0) {
 		s->filling = false;
 		s->failed = true;
 	}

@@ -288,7 +288,7 @@ static void scene_set(struct http_config config, unsigned workers, size_t queue)
 	pthread_cond_init(&scene.changed, NULL);
 	scene.metrics = metrics_new();
 	assert_int_equal(pool_new("work", workers, queue, scene.metrics, &scene.workers, &err), 0);
-	config.workers = scene.workers;
+	config.workers = config.readers = scene.workers;
 	config.metrics = scene.metrics;
 	if (http_server_new(&config, scene_routes, &scene, &scene.server, &err) != 0 ||
 	    http_server_listen(scene.server, "127.0.0.1:0", &err) != 0 ||

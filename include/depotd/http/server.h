@@ -29,7 +29,9 @@ struct http_config {
 	int64_t idle_timeout_ms;   /* silence on a connection, and keep-alive */
 	int64_t min_rate; /* bytes/s that a body must make over any idle_timeout; 0 no limit */
 	enum http_access_log access_log;
-	struct pool *workers;    /* not owned */
+	struct pool *workers; /* not owned */
+	struct pool *
+		readers; /* what serves GET and HEAD, so that it never waits behind who writes; may be the same */
 	struct metrics *metrics; /* or NULL */
 	/*
 	 * How a problem is shown to a browser (Accept prefers text/html): fills a whole HTML page. NULL: JSON for everyone.
