@@ -151,12 +151,14 @@ static void fault_publish(struct blob_store *store, struct blob_publication *pub
 		publish_one(store, &publications[i]);
 }
 
-static int fault_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
+static int fault_place(struct blob_store *store, const struct uuid *id,
+		       struct blob_reservation *room, const void *data, size_t n,
 		       const char *description, size_t description_n, struct err *err)
 {
 	if (strike(store, BLOB_CALL_PLACE, err) < 0)
 		return -1;
-	return blob_place(fault_of(store)->inner, id, data, n, description, description_n, err);
+	return blob_place(fault_of(store)->inner, id, room, data, n, description, description_n,
+			  err);
 }
 
 static int fault_sync(struct blob_store *store, struct err *err)

@@ -40,15 +40,17 @@ static int make_named(struct blob_filesystem *fs, const struct uuid *id, struct 
 	}
 }
 
-int fs_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
-	     const char *description, size_t description_n, struct err *err)
+int fs_place(struct blob_store *store, const struct uuid *id, struct blob_reservation *room,
+	     const void *data, size_t n, const char *description, size_t description_n,
+	     struct err *err)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
 	char name[UUID_TEXT_LEN + 1];
 	struct leaf *leaf = NULL;
 	if (!atomic_load(&fs->use_xattr))
 		return 0;
-	if (fs_check_space(fs, fs_pledged(fs) + (int64_t)n, err) < 0)
+	int64_t beyond = (int64_t)n - (room ? room->left : 0);
+	if (beyond > 0 && fs_check_space(fs, fs_pledged(fs) + beyond, err) < 0)
 		return -1;
 	int fd = make_named(fs, id, &leaf, err);
 	if (fd < 0)
@@ -64,7 +66,7 @@ int fs_place(struct blob_store *store, const struct uuid *id, const void *data, 
 		uuid_format(id, name);
 		unlinkat(leaf->fd, name, 0);
 	} else {
-		fs_take_unpromised(fs, (int64_t)n);
+		fs_take_unpromised(fs, (int64_t)n - fs_take(fs, room, (int64_t)n));
 	}
 	fs_leaf_put(fs, &leaf);
 	return rc;

@@ -108,8 +108,9 @@ int fs_seal(struct blob_writer *writer, const char *description, size_t n, struc
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n);
 void fs_discard(struct blob_writer *writer);
 
-int fs_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
-	     const char *description, size_t description_n, struct err *err);
+int fs_place(struct blob_store *store, const struct uuid *id, struct blob_reservation *room,
+	     const void *data, size_t n, const char *description, size_t description_n,
+	     struct err *err);
 int fs_sync(struct blob_store *store, struct err *err);
 int fs_restore(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
 	       const char *description, size_t description_n, struct err *err);

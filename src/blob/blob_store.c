@@ -110,11 +110,12 @@ void blob_discard(struct blob_writer **writer)
 	*writer = NULL;
 }
 
-int blob_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
-	       const char *description, size_t description_n, struct err *err)
+int blob_place(struct blob_store *store, const struct uuid *id, struct blob_reservation *room,
+	       const void *data, size_t n, const char *description, size_t description_n,
+	       struct err *err)
 {
 	assert(!uuid_is_nil(id) && description_n > 0 && description_n <= BLOB_DESCRIPTION_MAX);
-	return store->driver->place(store, id, data, n, description, description_n, err);
+	return store->driver->place(store, id, room, data, n, description, description_n, err);
 }
 
 int blob_sync(struct blob_store *store, struct err *err)

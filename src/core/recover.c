@@ -113,7 +113,7 @@ static int make_again(struct recovery *r, const struct file_record *journaled,
 		rc = blob_remove(core->blobs, &journaled->id, r->err);
 	/* Synced with all others in the end. */
 	if (rc >= 0)
-		rc = blob_place(core->blobs, &journaled->id, record->body, record->body_len,
+		rc = blob_place(core->blobs, &journaled->id, NULL, record->body, record->body_len,
 				text.data, text.len, r->err);
 	if (rc == 0)
 		rc = blob_restore(core->blobs, &journaled->id, record->body, record->body_len,

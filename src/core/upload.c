@@ -277,8 +277,8 @@ static int seal_small(struct upload *upload, struct err *err)
 	if (upload->writer || upload->core->config.journal_file_max == 0)
 		return 0;
 	committer_enter(upload); /* before there is a name, so that the sweep spares it */
-	int rc = blob_place(upload->core->blobs, &upload->id, upload->bytes, (size_t)upload->size,
-			    description->data, description->len, err);
+	int rc = blob_place(upload->core->blobs, &upload->id, upload->room, upload->bytes,
+			    (size_t)upload->size, description->data, description->len, err);
 	if (rc != 1)
 		return rc;
 	upload->named = upload->small = true;

@@ -69,8 +69,9 @@ struct blob_driver {
 	 * Makes a small blob whole under its name, nothing of it synced: the caller has it in a journal until the next sync().
 	 * 1 there, 0 its description needs more than this can do (the long way then), -1 and nothing is there.
 	 */
-	int (*place)(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
-		     const char *description, size_t description_n, struct err *err);
+	int (*place)(struct blob_store *store, const struct uuid *id, struct blob_reservation *room,
+		     const void *data, size_t n, const char *description, size_t description_n,
+		     struct err *err);
 	/*
 	 * Makes all that was placed before durable. After a failure nothing is known of any of it: the kernel may have dropped
 	 * the dirty pages, and asking again would be told that all is well.

@@ -86,10 +86,12 @@ void blob_discard(struct blob_writer **writer);
 
 /*
  * The short way for small blobs whose bytes are in a journal: whole under its name at once, durable with the next blob_sync()
- * that succeeds. 1 there, 0 this one has to go the long way, -1 and nothing is there. An id that exists is ERR_CONFLICT.
+ * that succeeds. room as for
+ * blob_create(). 1 there, 0 this one has to go the long way, -1 and nothing is there. An id that exists is ERR_CONFLICT.
  */
-int blob_place(struct blob_store *store, const struct uuid *id, const void *data, size_t n,
-	       const char *description, size_t description_n, struct err *err);
+int blob_place(struct blob_store *store, const struct uuid *id, struct blob_reservation *room,
+	       const void *data, size_t n, const char *description, size_t description_n,
+	       struct err *err);
 /* Makes all placed blobs durable. -1: any of them may be lost, and asking again proves nothing: blob_restore() them. */
 int blob_sync(struct blob_store *store, struct err *err);
 /* Makes the blob be exactly this, durably and atomically, whatever was there: from a journal, after a crash or a failed sync. */
