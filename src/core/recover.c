@@ -115,7 +115,8 @@ static int make_again(struct recovery *r, const struct file_record *journaled,
 	if (rc >= 0)
 		rc = blob_place(core->blobs, &journaled->id, NULL, record->body, record->body_len,
 				text.data, text.len, r->err);
-	if (rc == 0)
+	/* Below the reserve it is still to be there, if there is room at all: restore() does not ask for more. */
+	if (rc == 0 || (rc < 0 && r->err->kind == ERR_DISK_FULL))
 		rc = blob_restore(core->blobs, &journaled->id, record->body, record->body_len,
 				  text.data, text.len, r->err);
 	buf_release(&text);
