@@ -86,7 +86,9 @@ int intake_checkpoint(struct core *core, struct err *err)
 	pthread_mutex_unlock(&intake->lock);
 	if (nothing)
 		return 0;
+	pthread_mutex_lock(&intake->turning);
 	uint64_t mark = journal_rotate(intake->journal);
+	pthread_mutex_unlock(&intake->turning);
 	int rc = sync_files(core, mark, err);
 	if (rc == 0)
 		rc = pending_carry_over(core, err);
@@ -179,6 +181,9 @@ void intake_stop(struct core *core)
 	buf_release(&intake->marks);
 	buf_release(&intake->written);
 	pthread_cond_destroy(&intake->wake);
+	pthread_mutex_destroy(&intake->turning);
+	pthread_mutex_destroy(&intake->removing);
+	pthread_mutex_destroy(&intake->appending);
 	pthread_mutex_destroy(&intake->lock);
 	free(intake);
 	core->intake = NULL;

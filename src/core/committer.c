@@ -136,7 +136,7 @@ static void finish_failed(struct core *core, struct upload_commit *commit)
 	for (size_t k = 0; k < commit->n; k++) {
 		struct upload *upload = commit->uploads[k];
 		upload_move(upload, UPLOAD_FAILED);
-		if (upload->small)
+		if (upload->small && upload->named) /* else its row may come, and its bytes stay */
 			intake_mark(core, &upload->id, MARK_DROPPED);
 		file_record_unref(&commit->records[k]);
 	}
@@ -328,15 +328,20 @@ static int remember_pending(struct core *core, const struct upload_commit *commi
 static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 {
 	struct err err;
-	bool durable = n > 0 && intake_append_pending(core, commits, n, &err) == 0;
-	if (n > 0 && !durable && err.kind == ERR_IO)
+	if (n == 0)
+		return;
+	pthread_mutex_lock(&core->intake->turning);
+	bool durable = intake_append_pending(core, commits, n, &err) == 0;
+	for (size_t i = 0; durable && i < n; i++)
+		if (make_unregistered(commits[i]) && remember_pending(core, commits[i], &err) == 0)
+			commits[i]->result = 0;
+	pthread_mutex_unlock(&core->intake->turning);
+	if (!durable && err.kind == ERR_IO)
 		health_note_io_failure(core, &err);
 	for (size_t i = 0; i < n; i++) {
 		struct upload_commit *commit = commits[i];
-		if (durable && make_unregistered(commit) &&
-		    remember_pending(core, commit, &err) == 0) {
+		if (commit->result == 0) {
 			err_clear(&commit->err);
-			commit->result = 0;
 		} else if (commit->err.kind == ERR_UNKNOWN_OUTCOME) {
 			/* Rows may come yet, and must find their bytes: without rows they are the sweep's. */
 			for (size_t k = 0; k < commit->n; k++)

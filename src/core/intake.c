@@ -2,7 +2,8 @@
  * Writes the intake journal: requests, pending files, marks.
  *
  * Invariants: a mark is remembered before the answer that it is about, and durable before a removal is answered; marks that an
- * append failed to make durable are written again with the next. Threads: the committer's, workers' (removals), the checkpoint's.
+ * append failed to make durable are written again with the next; one append at a time has the marks in its hands. Threads: the
+ * committer's, workers' (removals), the checkpoint's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,29 +17,23 @@ enum { MARKS_MAX_BYTES = 64 * 1024 * 1024, KEYS_MAX_BYTES = 16 * 1024 * 1024 };
 
 /* --- marks --- */
 
-static void add_mark(struct buf *marks, const struct uuid *id, enum intake_mark mark)
+/* Returns its number: they become durable in the order of these. Under the lock. */
+static uint64_t add_mark(struct intake *intake, const struct uuid *id, enum intake_mark mark)
 {
-	buf_append(marks, id->bytes, sizeof(id->bytes));
-	buf_putc(marks, (char)mark);
+	buf_append(&intake->marks, id->bytes, sizeof(id->bytes));
+	buf_putc(&intake->marks, (char)mark);
+	return ++intake->marks_made;
 }
 
 void intake_mark(struct core *core, const struct uuid *id, enum intake_mark mark)
 {
 	struct intake *intake = core->intake;
 	pthread_mutex_lock(&intake->lock);
-	add_mark(&intake->marks, id, mark);
+	(void)add_mark(intake, id, mark);
 	pthread_mutex_unlock(&intake->lock);
 }
 
-static bool has_mark(const struct buf *marks, const struct uuid *id)
-{
-	for (size_t at = 0; at + MARK_LEN <= marks->len; at += MARK_LEN)
-		if (memcmp(marks->data + at, id->bytes, sizeof(id->bytes)) == 0)
-			return true;
-	return false;
-}
-
-/* How many records the marks that wait will take. Nobody but the one appender takes any away. */
+/* How many records the marks that wait will take, or a few less if more come meanwhile. */
 static size_t count_mark_records(struct intake *intake)
 {
 	const size_t most = (size_t)MARKS_PER_RECORD * MARK_LEN;
@@ -66,9 +61,11 @@ static size_t take_marks(struct intake *intake, struct journal_record *records, 
 			.head_len = length,
 			.checksum = journal_checksum(intake->written.data + at, length, NULL, 0)};
 	}
-	if (taken * most < intake->written.len) /* more came meanwhile: with the next append */
+	if (taken * most < intake->written.len) { /* more came meanwhile: with the next append */
 		buf_append(&intake->marks, intake->written.data + taken * most,
 			   intake->written.len - taken * most);
+		intake->written.len = taken * most;
+	}
 	pthread_mutex_unlock(&intake->lock);
 	return taken;
 }
@@ -77,8 +74,14 @@ static size_t take_marks(struct intake *intake, struct journal_record *records, 
 static void settle_marks(struct intake *intake, bool durable)
 {
 	pthread_mutex_lock(&intake->lock);
-	if (!durable)
-		buf_append(&intake->marks, intake->written.data, intake->written.len);
+	if (durable) {
+		intake->marks_durable += intake->written.len / MARK_LEN;
+	} else { /* to the front again */
+		struct buf later = intake->marks;
+		buf_append(&intake->written, later.data, later.len);
+		intake->marks = intake->written;
+		intake->written = later;
+	}
 	buf_reset(&intake->written);
 	pthread_mutex_unlock(&intake->lock);
 }
@@ -105,9 +108,11 @@ static void note_live(struct core *core)
 static int append(struct core *core, struct journal_record *records, size_t n, size_t marks,
 		  struct err *err)
 {
+	pthread_mutex_lock(&core->intake->appending);
 	n += take_marks(core->intake, records + n, marks);
 	int rc = n > 0 ? journal_append(core->intake->journal, records, n, err) : 0;
 	settle_marks(core->intake, rc == 0);
+	pthread_mutex_unlock(&core->intake->appending);
 	if (rc == 0 && n > 0)
 		note_live(core);
 	return rc;
@@ -257,26 +262,38 @@ int intake_flush(struct core *core, struct err *err)
 	return rc;
 }
 
+static bool waits(struct intake *intake, uint64_t mark)
+{
+	pthread_mutex_lock(&intake->lock);
+	bool waiting = intake->marks_durable < mark;
+	pthread_mutex_unlock(&intake->lock);
+	return waiting;
+}
+
+/*
+ * Removals that come together share a sync: who waits for the lock finds that another has taken his mark along.
+ */
 int intake_removed(struct core *core, const struct uuid *id, struct err *err)
 {
 	struct intake *intake = core->intake;
-	unsigned char mark[MARK_LEN];
+	if (journal_live_bytes(intake->journal) == 0 && !committer_has(core, id))
+		return 0; /* no record of it, and none to come */
 	pthread_mutex_lock(&intake->lock);
-	bool waits = has_mark(&intake->marks, id) || has_mark(&intake->written, id);
+	uint64_t mark = add_mark(intake, id, MARK_DROPPED);
+	bool failed = intake->marks.failed;
 	pthread_mutex_unlock(&intake->lock);
-	/* Committed, and not marked yet; or marked, and not durably: a replay would take it for unregistered. */
-	if (!waits && !committer_has(core, id))
-		return 0;
-	memcpy(mark, id->bytes, sizeof(id->bytes));
-	mark[sizeof(id->bytes)] = MARK_DROPPED;
-	struct journal_record record = {.kind = INTAKE_MARKS,
-					.head = mark,
-					.head_len = sizeof(mark),
-					.checksum = journal_checksum(mark, sizeof(mark), NULL, 0)};
-	if (journal_append(intake->journal, &record, 1, err) < 0)
-		return -1;
-	note_live(core);
-	return 0;
+	if (failed)
+		return err_set(err, ERR_NO_MEMORY, "the intake journal");
+	int rc = 0;
+	pthread_mutex_lock(&intake->removing);
+	if (waits(intake, mark))
+		rc = intake_flush(core, err);
+	if (rc == 0 && waits(intake, mark)) /* an append that had it in its hands failed */
+		rc = intake_flush(core, err);
+	if (rc == 0 && waits(intake, mark))
+		rc = err_set(err, ERR_IO, "the removal could not be written to the journal");
+	pthread_mutex_unlock(&intake->removing);
+	return rc;
 }
 
 /* --- start and stop --- */
@@ -320,6 +337,9 @@ int intake_start(struct core *core, struct err *err)
 	core->intake = intake;
 	intake->checkpoint_bytes = config.size / 4;
 	pthread_mutex_init(&intake->lock, NULL);
+	pthread_mutex_init(&intake->appending, NULL);
+	pthread_mutex_init(&intake->removing, NULL);
+	pthread_mutex_init(&intake->turning, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&intake->wake, &monotonic);

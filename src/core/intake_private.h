@@ -9,7 +9,7 @@
  *   INTAKE_PENDING  files of one request that are durable and wait for the database (head: ids, body: the key's JSON or nothing)
  *   INTAKE_MARKS    what came of earlier ones (head: ids, each with one byte of enum intake_mark)
  *
- * Lock order: intake.lock and pending.lock are leaves. Threads: as each function says.
+ * Lock order: removing or turning, appending, pending.lock, lock. Threads: as each function says.
  */
 #ifndef DEPOTD_CORE_INTAKE_PRIVATE_H
 #define DEPOTD_CORE_INTAKE_PRIVATE_H
@@ -40,9 +40,20 @@ struct intake {
 	struct journal *journal;
 	int64_t checkpoint_bytes; /* so many live ones are time for a checkpoint */
 
+	pthread_mutex_t
+		removing; /* one removal at a time waits for its mark; others find theirs taken along */
+	pthread_mutex_t appending; /* one append at a time has `written` */
+	/*
+	 * Held while a request is written down as pending and put into the table, and while the journal turns to a new segment: so the
+	 * table has whatever the old segments have.
+	 */
+	pthread_mutex_t turning;
+
 	pthread_mutex_t lock; /* guards all below */
-	struct buf marks;     /* MARK_LEN each; not in the journal yet */
-	struct buf written;   /* those that an append under way is making durable */
+	struct buf
+		marks; /* MARK_LEN each; not in the journal yet, in the order that they were made */
+	struct buf written;                 /* those that an append under way is making durable */
+	uint64_t marks_made, marks_durable; /* how many ever */
 	int64_t live_since; /* monotonic ns of the first record since the last checkpoint; 0: none */
 	bool stopping, urgent;
 	pthread_cond_t wake; /* the checkpoint's */

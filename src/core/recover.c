@@ -85,14 +85,6 @@ static int is_whole(struct core *core, const struct file_record *record, struct 
 	return size == record->size && memcmp(sha256, record->sha256, SHA256_LEN) == 0;
 }
 
-/* 1 it had a row and has none now: it was removed; 0 not, or it cannot be known. */
-static int was_removed(struct core *core, const struct uuid *id)
-{
-	struct err ignored;
-	bool present;
-	return metadata_present(core->metadata, id, 1, &present, &ignored) == 0 && !present;
-}
-
 static int make_again(struct recovery *r, const struct file_record *journaled,
 		      const struct journal_record *record, bool described)
 {
@@ -142,7 +134,7 @@ static int recover_file(struct recovery *r, const struct journal_record *record,
 		rc = is_whole(r->core, journaled, r->err);
 	if (rc < 0 && r->err->kind == ERR_IO && mark != MARK_DROPPED)
 		rc = 0; /* unreadable: made again */
-	if (rc == 0 && !(mark == MARK_REGISTERED && was_removed(r->core, id)))
+	if (rc == 0)
 		rc = make_again(r, journaled, record, true);
 	file_record_unref(&journaled);
 	return rc < 0 ? -1 : 0;
@@ -158,17 +150,6 @@ static void begin_group(struct recovery *r)
 	r->n = 0;
 	r->open = true;
 	r->counted = false;
-}
-
-/* A request whose end is missing was never answered: its files go, unless they have rows all the same. */
-static int drop_group(struct recovery *r)
-{
-	for (size_t k = 0; r->open && k < r->n; k++)
-		if (mark_of(r, &r->ids[k]) == 0 && was_removed(r->core, &r->ids[k]) &&
-		    blob_remove(r->core->blobs, &r->ids[k], r->err) < 0)
-			return -1;
-	r->open = false;
-	return 0;
 }
 
 static int add_pending(struct recovery *r, const struct uuid *ids, size_t n, const char *key,
@@ -211,9 +192,8 @@ static int add_id(struct recovery *r, const struct uuid *id)
 static int recover_member(struct recovery *r, const struct journal_record *record)
 {
 	struct uuid id;
-	if (r->open && record->left + 1 != r->left && drop_group(r) < 0)
-		return -1;
-	if (!r->open)
+	/* A request whose end is missing: never answered, or damaged. It gets no rows by this. */
+	if (!r->open || record->left + 1 != r->left)
 		begin_group(r);
 	r->left = record->left;
 	if (record->kind == INTAKE_REQUEST) {
@@ -272,8 +252,7 @@ static int replay(struct recovery *r)
 		return -1;
 	if (r->marks_n > 0)
 		qsort(r->marks, r->marks_n, MARK_LEN, compare_marks);
-	if (journal_replay(journal, 0, recover_record, r, &summary, r->err) < 0 ||
-	    drop_group(r) < 0)
+	if (journal_replay(journal, 0, recover_record, r, &summary, r->err) < 0)
 		return -1;
 	r->summary->records = summary.records;
 	r->summary->damaged_bytes = summary.damaged_bytes;
