@@ -80,6 +80,8 @@ int stores_open(const struct config *config, enum stores_lock lock, struct metri
 		struct stores *out, struct err *err);
 /* Takes a zeroed struct, too. */
 void stores_close(struct stores *stores);
+/* Where the intake journal of the data directory is: the text of `out`. */
+const char *stores_journal(const struct config *config, struct buf *out);
 /* Makes the data directory where the embedded database is to be in it. */
 int stores_make_directory(const struct config *config, struct err *err);
 /* Fills what metadata_open() takes; url holds the text and must outlive the configuration. */

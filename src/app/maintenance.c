@@ -1,6 +1,7 @@
 /* check, reindex and migrate: the commands that mend. Main thread; each may run beside a serving daemon. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,40 @@
 #include "app_private.h"
 #include "depotd/base/uuid.h"
 #include "depotd/core/maintenance.h"
+
+static void print_recovery(void *context, const struct core_recovery *recovery)
+{
+	(void)context;
+	app_complain("the journal of the last run was replayed: %" PRId64 " records, %" PRId64
+		     " files made again",
+		     recovery->records, recovery->restored);
+	if (recovery->damaged_places > 0)
+		app_complain("the journal is damaged in %" PRId64 " places: %" PRId64
+			     " bytes of it are lost",
+			     recovery->damaged_places, recovery->damaged_bytes);
+}
+
+/*
+ * What a crash left in the journal belongs to the files: without it, some of them would seem to be torn or missing. Core
+ * replays it at its start.
+ */
+static int replay(const struct config *config, struct stores *stores, struct err *err)
+{
+	struct core *core = NULL;
+	struct buf journal;
+	struct core_config settings = {
+		.max_upload = -1,
+		.grace_ms = config_number(config, CONFIG_STORAGE_GRACE),
+		.journal_size = config_number(config, CONFIG_STORAGE_JOURNAL_SIZE),
+		.recovered = print_recovery,
+	};
+	buf_init(&journal, PATH_MAX);
+	settings.journal_directory = stores_journal(config, &journal);
+	int rc = core_new(&settings, stores->metadata, stores->blobs, &core, err);
+	core_free(&core);
+	buf_release(&journal);
+	return rc;
+}
 
 /* A mistyped directory is not to be made anew and then called clean. */
 static int open_existing(const struct config *config, struct stores *stores)
@@ -18,11 +53,17 @@ static int open_existing(const struct config *config, struct stores *stores)
 		app_complain("data directory %s: %s", directory, strerror(errno));
 		return -1;
 	}
-	if (stores_open(config, STORES_SHARED, NULL, stores, &err) != 0) {
+	/* Alone with the directory, or beside a daemon, which has replayed its journal. */
+	int rc = stores_open(config, STORES_LOCKED, NULL, stores, &err);
+	if (rc == 0)
+		rc = replay(config, stores, &err);
+	else if (err.kind == ERR_CONFLICT)
+		rc = stores_open(config, STORES_SHARED, NULL, stores, &err);
+	if (rc != 0) {
 		app_complain("%s", err.message);
-		return -1;
+		stores_close(stores);
 	}
-	return 0;
+	return rc;
 }
 
 static const char *finding_name(enum finding_kind kind)

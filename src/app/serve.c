@@ -189,8 +189,7 @@ static int make_core(struct daemon *d, struct err *err)
 		.damaged = log_damage,
 	};
 	buf_init(&journal, PATH_MAX);
-	buf_printf(&journal, "%s/journal", config_text(config, CONFIG_STORAGE_DATA_DIR));
-	core.journal_directory = buf_text(&journal);
+	core.journal_directory = stores_journal(config, &journal);
 	int rc = journal.failed
 			 ? err_set(err, ERR_INVALID, "storage.data_dir is too long")
 			 : core_new(&core, d->stores.metadata, d->stores.blobs, &d->core, err);

@@ -171,3 +171,9 @@ void stores_close(struct stores *stores)
 	if (stores->blobs != NULL)
 		blob_close(&stores->blobs);
 }
+
+const char *stores_journal(const struct config *config, struct buf *out)
+{
+	buf_printf(out, "%s/journal", config_text(config, CONFIG_STORAGE_DATA_DIR));
+	return buf_text(out);
+}
