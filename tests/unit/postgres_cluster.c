@@ -26,6 +26,7 @@ enum {
 	TEXT_MAX = 512,
 	CHILDREN_MAX = 512,
 	START_TIMEOUT_S = 60,
+	STARTS_MAX = 20,
 	STOP_TIMEOUT_S = 20,
 	ARGUMENTS_MAX = 64
 };
@@ -336,18 +337,27 @@ static void print_log(const struct postgres_cluster *c)
 		fclose(log);
 }
 
-bool postgres_cluster_start(struct postgres_cluster *c)
+static bool start_server(struct postgres_cluster *c)
 {
 	c->server = fork();
 	if (c->server == 0)
 		exec_server(c);
-	if (c->server < 0 ||
-	    write(c->watched, &c->server, sizeof(c->server)) != (ssize_t)sizeof(c->server))
+	return c->server > 0 &&
+	       write(c->watched, &c->server, sizeof(c->server)) == (ssize_t)sizeof(c->server);
+}
+
+/* A server does not start while a backend of one that was killed still has its shared memory: then it is tried again. */
+bool postgres_cluster_start(struct postgres_cluster *c)
+{
+	int starts = 1;
+
+	if (!start_server(c))
 		return false;
 	for (int tries = 0; tries < START_TIMEOUT_S * 100; tries++) {
 		if (answers(c))
 			return true;
-		if (waitpid(c->server, NULL, WNOHANG) == c->server)
+		if (waitpid(c->server, NULL, WNOHANG) == c->server &&
+		    (++starts > STARTS_MAX || !start_server(c)))
 			break;
 		poll(NULL, 0, 10);
 	}
