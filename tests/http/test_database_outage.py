@@ -7,9 +7,9 @@ everything that was answered is listed within 2 s, once.
 DEPOTD_TEST_PROMOTES    how often a standby is promoted under load; default 1
 DEPOTD_TEST_TIMES       a file to which a line is appended for each fault: how long the first and later answers took
 """
-import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +19,7 @@ import unittest
 import urllib.parse
 
 from depot_case import pattern_bytes, sha256, wait_until
-from depotd_server import DepotdServer, run_depotd, seconds
+from depotd_server import DepotdServer, seconds
 from postgres_cluster import PostgresCluster
 from tcp_proxy import TcpProxy
 
@@ -36,11 +36,11 @@ class Upload:
 
 
 class Load:
-    """Clients that upload without pause until they are told to stop, and remember every answer."""
+    """Clients that upload, and read back what anybody uploaded, until they are told to stop, and remember every answer."""
 
     def __init__(self, server, label="load", clients=4, pause=0.01):
         self.server, self.label, self.pause = server, label, pause
-        self.uploads, self.failures = [], []
+        self.uploads, self.failures, self.reads = [], [], 0
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(clients)]
 
@@ -55,22 +55,40 @@ class Load:
             thread.join()
 
     def _run(self, number):
+        chance = random.Random(number)
         i = 0
         while not self._stop.wait(self.pause):
             i += 1
             name = "%s-%d-%d" % (self.label, number, i)
             data = pattern_bytes(BIG if i % 50 == 0 else 1 + i % 5000, name.encode())
             begin = time.monotonic()
-            try:
-                answer = self.server.request("PUT", "/files/" + name, data)
+            answer = self._ask("PUT", "/files/" + name, data)
+            if answer is not None and answer.status in (201, 202):
                 with self._lock:
-                    if answer.status in (201, 202):
-                        self.uploads.append(Upload(name, data, answer, time.monotonic() - begin))
-                    else:
-                        self.failures.append((name, answer.status, answer.body[:300]))
-            except OSError as e:
-                with self._lock:
-                    self.failures.append((name, None, repr(e)))
+                    self.uploads.append(Upload(name, data, answer, time.monotonic() - begin))
+            elif answer is not None:
+                self._failed("PUT", name, answer.status, answer.body[:300])
+            with self._lock:
+                known = chance.choice(self.uploads) if self.uploads else None
+            if known is not None:
+                self._read(known)
+
+    def _read(self, upload):
+        answer = self._ask("GET", upload.file["url"])
+        if answer is not None and (answer.status, sha256(answer.body)) != (200, upload.sha256):
+            self._failed("GET", upload.name, answer.status, answer.body[:300])
+        with self._lock:
+            self.reads += 1
+
+    def _ask(self, *request):
+        try:
+            return self.server.request(*request)
+        except OSError as e:
+            return self._failed(*request[:2], repr(e))
+
+    def _failed(self, *what):
+        with self._lock:
+            self.failures.append(what)
 
     def count(self, status=None):
         with self._lock:
@@ -274,6 +292,32 @@ class Faults(OutageCase):
             self.end_sessions()
         self.run_fault(begin, lambda: self.cluster.execute("ALTER ROLE depotd LOGIN"))
 
+    # --- and the daemon goes away, too ---
+
+    def test_uploads_taken_without_the_database_survive_the_daemon(self):
+        """kill -9, a polite stop, a start without the database, all in one outage."""
+        uploads = [self.put("before", b"before")]
+        self.cluster.stop()
+        try:
+            uploads += [self.put("first-%d" % i, b"%d" % i) for i in range(10)] + [self.put("first-big", pattern_bytes(BIG))]
+            self.server.kill()
+            self.server.start()
+            for upload in uploads:
+                self.assert_served(upload, IN_TIME)
+            uploads += [self.put("second-%d" % i, b"%d" % i) for i in range(10)] + [self.put("second-big", pattern_bytes(BIG + 1))]
+            self.server.stop()
+            self.server.start()
+            for upload in uploads:
+                self.assert_served(upload, IN_TIME)
+            uploads.append(self.put("third", b"third"))
+        finally:
+            self.cluster.start()
+        self.assert_all_listed(uploads, time.monotonic())
+        for upload in uploads:
+            self.assertNotIn("registered", self.ask("GET", upload.file["url"] + "/metadata")[0].json())
+        check = self.server.command("check", "--verify")
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
+
     # --- starting without it ---
 
     def test_serve_starts_without_its_database_and_makes_the_schema_when_it_comes(self):
@@ -373,7 +417,7 @@ class Promotion(OutageCase):
                 uploads += load.uploads
                 listed = self.assert_all_listed(uploads, max(since, time.monotonic()))
                 Faults.note(self, list_back=back, rows_back=listed, longest_upload=max(u.took for u in load.uploads),
-                            deferred=load.count(202), uploads=load.count())
+                            deferred=load.count(202), uploads=load.count(), reads=load.reads)
                 # The one that was killed is made anew as the standby of the new one, at its old place.
                 old, primary = primary, standby
                 if old.running:
