@@ -34,7 +34,7 @@ struct committer {
 	size_t depth;
 	bool busy;                           /* somebody commits */
 	struct batch_item *items[BATCH_MAX]; /* his who commits, as all below */
-	struct upload_commit *commits[BATCH_MAX];
+	struct upload_commit *commits[BATCH_MAX], *failed[BATCH_MAX];
 	struct registration registrations[BATCH_MAX];
 };
 
@@ -131,13 +131,11 @@ static void finish_pending(struct core *core, struct upload_commit *commit)
 	}
 }
 
-static void finish_failed(struct core *core, struct upload_commit *commit)
+static void finish_failed(struct upload_commit *commit)
 {
 	for (size_t k = 0; k < commit->n; k++) {
 		struct upload *upload = commit->uploads[k];
 		upload_move(upload, UPLOAD_FAILED);
-		if (upload->small && upload->named) /* else its row may come, and its bytes stay */
-			intake_mark(core, &upload->id, MARK_DROPPED);
 		file_record_unref(&commit->records[k]);
 	}
 }
@@ -146,7 +144,7 @@ static void finish_failed(struct core *core, struct upload_commit *commit)
 static void finish(struct core *core, struct upload_commit *commit)
 {
 	if (commit->result < 0)
-		finish_failed(core, commit);
+		finish_failed(commit);
 	else if (commit->records[0])
 		finish_pending(core, commit);
 	else
@@ -255,11 +253,32 @@ static bool has_small(const struct upload_commit *commit)
 	return small;
 }
 
+/*
+ * These requests have failed, and the journal may have their files: that it does not count is durable before anybody hears of
+ * the failure, or a crash would bring back what its client sends again.
+ */
+static void give_up(struct core *core, struct upload_commit **commits, size_t n)
+{
+	struct err err;
+	if (n == 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < commits[i]->n; k++)
+			if (commits[i]->uploads[k]->small)
+				intake_mark(core, &commits[i]->uploads[k]->id, MARK_DROPPED);
+	if (intake_flush(core, &err) < 0 && err.kind == ERR_IO)
+		health_note_io_failure(core,
+				       &err); /* the marks go with the next append that works */
+	for (size_t i = 0; i < n; i++)
+		finish(core, commits[i]);
+}
+
 /* Makes the small files of the batch durable. What cannot be made so is answered; how many are left, at the front. */
 static size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n)
 {
+	struct upload_commit **failed = core->committer->failed;
 	struct err err;
-	size_t left = 0;
+	size_t left = 0, failed_n = 0;
 	if (intake_append(core, commits, n, &err) == 0)
 		return n;
 	if (err.kind == ERR_IO)
@@ -271,9 +290,10 @@ static size_t journal_batch(struct core *core, struct upload_commit **commits, s
 			commits[left++] = commits[i];
 		} else {
 			commit_fail(commits[i], &err);
-			finish(core, commits[i]);
+			failed[failed_n++] = commits[i];
 		}
 	}
+	give_up(core, failed, failed_n);
 	return left;
 }
 
@@ -338,6 +358,8 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 	pthread_mutex_unlock(&core->intake->turning);
 	if (!durable && err.kind == ERR_IO)
 		health_note_io_failure(core, &err);
+	struct upload_commit **failed = core->committer->failed;
+	size_t failed_n = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct upload_commit *commit = commits[i];
 		if (commit->result == 0) {
@@ -348,22 +370,13 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 				commit->uploads[k]->named = false;
 			err_set(&commit->err, ERR_UNAVAILABLE,
 				"the database did not say whether the file was registered");
+		} else {
+			failed[failed_n++] = commit;
+			continue;
 		}
 		finish(core, commit);
 	}
-}
-
-/* What one registration came to: the answer, or true: it is to wait. */
-static bool conclude(struct core *core, struct upload_commit *commit,
-		     const struct registration *registration)
-{
-	if (registration->result != 0) {
-		commit_fail(commit, &registration->err);
-		if (may_wait(&registration->err))
-			return true;
-	}
-	finish(core, commit);
-	return false;
+	give_up(core, failed, failed_n);
 }
 
 static void register_batch(struct core *core, struct upload_commit **commits, size_t n,
@@ -371,7 +384,8 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 {
 	struct err err;
 	struct file_record **at = records;
-	size_t waiting = 0;
+	struct upload_commit **failed = core->committer->failed;
+	size_t waiting = 0, failed_n = 0;
 	for (size_t i = 0; i < n; i++) {
 		const struct upload_commit *commit = commits[i];
 		registrations[i] = (struct registration){
@@ -384,9 +398,19 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 	}
 	/* -1 says the same of all, and each registration has it. */
 	(void)metadata_register(core->metadata, registrations, n, &err);
-	for (size_t i = 0; i < n; i++)
-		if (conclude(core, commits[i], &registrations[i]))
+	for (size_t i = 0; i < n; i++) {
+		const struct registration *registration = &registrations[i];
+		if (registration->result == 0) {
+			finish(core, commits[i]);
+			continue;
+		}
+		commit_fail(commits[i], &registration->err);
+		if (may_wait(&registration->err))
 			commits[waiting++] = commits[i];
+		else
+			failed[failed_n++] = commits[i];
+	}
+	give_up(core, failed, failed_n);
 	put_off(core, commits, waiting);
 }
 
