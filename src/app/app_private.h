@@ -74,6 +74,7 @@ struct stores {
 enum stores_lock {
 	STORES_SHARED, /* beside a serving daemon */
 	STORES_LOCKED, /* nobody else with this data directory */
+	STORES_SERVED, /* the same, and the database may be away (metadata_config.lazy) */
 };
 
 int stores_open(const struct config *config, enum stores_lock lock, struct metrics *metrics,

@@ -260,7 +260,7 @@ static int start(struct daemon *d, struct err *err)
 	d->metrics = metrics_new();
 	if (d->metrics == NULL)
 		return err_set(err, ERR_NO_MEMORY, "metrics");
-	if (stores_open(d->config, STORES_LOCKED, d->metrics, &d->stores, err) != 0 ||
+	if (stores_open(d->config, STORES_SERVED, d->metrics, &d->stores, err) != 0 ||
 	    make_pool(d, "workers", &d->workers, err) != 0 ||
 	    make_pool(d, "readers", &d->readers, err) != 0 || make_core(d, err) != 0 ||
 	    make_server(d, err) != 0 || listen_everywhere(d, sockets, first, err) != 0 ||

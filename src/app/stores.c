@@ -110,7 +110,7 @@ static int open_blobs(const struct config *config, enum stores_lock lock, struct
 		.directory = config_text(config, CONFIG_STORAGE_DATA_DIR),
 		.require_mount = config_on(config, CONFIG_STORAGE_REQUIRE_MOUNT),
 		.reserve = config_number(config, CONFIG_STORAGE_RESERVE),
-		.exclusive = lock == STORES_LOCKED,
+		.exclusive = lock != STORES_SHARED,
 	};
 	return blob_filesystem_open(&blobs, out, err);
 }
@@ -149,7 +149,7 @@ int stores_open(const struct config *config, enum stores_lock lock, struct metri
 	    open_blobs(config, lock, &stores.blobs, err) != 0)
 		goto out;
 	/* Who serves can do so without a database; who mends cannot. */
-	metadata.lazy = lock == STORES_LOCKED;
+	metadata.lazy = lock == STORES_SERVED;
 	metadata.opening = log_opening;
 	if (metadata_open(&metadata, &stores.metadata, err) != 0)
 		goto out;
