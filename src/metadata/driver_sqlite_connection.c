@@ -53,9 +53,12 @@ static int on_progress(void *context)
 
 static enum err_kind kind_of(int rc, int system_errno)
 {
+	if (rc == SQLITE_IOERR_NOMEM)
+		return ERR_NO_MEMORY;
 	switch (rc & 0xff) {
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* the log's locks were contended for too long */
 	case SQLITE_INTERRUPT:
 	case SQLITE_READONLY:
 	case SQLITE_CANTOPEN:
