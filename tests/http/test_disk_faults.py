@@ -469,5 +469,98 @@ class ABrokenDevice(DiskCase):
         self.assert_works()
 
 
+class ASlowDisk(DiskCase):
+    """Every write and sync of a file takes a second, and many upload at once."""
+
+    UPLOADS = 100
+
+    def start(self, **settings):
+        self.shim = self.enter(FaultShim())
+        server = self.enter(DepotdServer(environment={**environment_of({**self.usual, **settings}), **self.shim.environment},
+                                         database=self.database or "sqlite"))
+        self.enter(self.talking_to(server))
+
+    def slow_down(self, uploads):
+        """Clients that upload until the end of the test; their answers."""
+        # Not pwrite: a new segment of the journal is many of those, and a real disk takes them all in one go.
+        self.shim.set("write,fsync,fdatasync kind=file below=%s delay=1000" % self.server.data_dir)
+        answers, stop = [], threading.Event()
+
+        def client(number):
+            body = pattern_bytes((100, 100 * KIB)[number % 2])
+            while not stop.is_set():
+                with raw_http.Connection(self.address, deadline=seconds(120)) as connection:
+                    answers.append(connection.exchange("PUT", "/files/slow-%d" % number, (), body))
+                if answers[-1].status == 503:
+                    stop.wait(0.2)
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(uploads)]
+        for thread in threads:
+            thread.start()
+
+        def end():
+            stop.set()
+            self.shim.clear()
+            for thread in threads:
+                thread.join()
+        self.addCleanup(end)
+        wait_until(lambda: self.busy_workers() > 0, "uploads are under way")
+        return answers
+
+    def metric(self, name):
+        text = self.get("/metrics").body.decode()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+    def busy_workers(self):
+        return self.metric('depotd_queue_busy{queue="workers"}')
+
+    def latencies(self, target, seconds_long, pause=0.003):
+        """Of one client that asks again and again on a kept-alive connection."""
+        taken = []
+        with raw_http.Connection(self.address, deadline=seconds(30)) as connection:
+            end = time.monotonic() + seconds_long
+            while time.monotonic() < end:
+                start = time.monotonic()
+                self.assertEqual(connection.exchange("GET", target).status, 200)
+                taken.append(time.monotonic() - start)
+                time.sleep(pause)
+        return sorted(taken)
+
+    def test_reads_do_not_wait_for_those_who_write(self):
+        self.start()
+        small, large = self.put("small.txt", pattern_bytes(4 * KIB)), self.put("large.bin", pattern_bytes(3 * MIB))
+        cold = [self.put("cold-%d" % i, pattern_bytes(300 * KIB, b"%d" % i)) for i in range(3)]
+        targets = {"cached": small["url"], "large": large["url"], "list": "/files?limit=10", "ready": "/readyz"}
+        for target in targets.values():
+            self.get(target)
+        quiet = {what: self.latencies(target, 1.5) for what, target in targets.items()}
+        answers = self.slow_down(self.UPLOADS)
+        for f in cold:
+            start = time.monotonic()
+            self.content(f)
+            self.assertLess(time.monotonic() - start, seconds(0.9))
+        for what, target in targets.items():
+            with self.subTest(what=what):
+                slow = self.latencies(target, 2.5)
+                p99, before = (taken[len(taken) * 99 // 100] for taken in (slow, quiet[what]))
+                # The machine is shared, and its clients are a hundred threads of Python: so much is theirs.
+                self.assertLess(p99, max(2 * before, 0.05 * seconds(1)), "p99 %.1f ms, quiet %.1f ms, median %.1f ms" % (
+                    p99 * 1e3, before * 1e3, slow[len(slow) // 2] * 1e3))
+        self.assertTrue(self.is_ready())
+        wait_until(lambda: any(a.status == 201 for a in answers), "uploads get through", 60)
+        self.assertEqual({a.status for a in answers}, {201})
+
+    def test_the_queue_is_bounded_and_who_finds_it_full_is_told(self):
+        self.start(**{"server.workers": "4", "server.queue_length": "8"})
+        small = self.put("small.txt", b"small")
+        answers = self.slow_down(40)
+        refused = wait_until(lambda: next((a for a in list(answers) if a.status == 503), None), "somebody is refused", 30)
+        self.assertRegex(refused.headers["Retry-After"], r"\A[0-9]+\Z")
+        self.assertEqual(self.content(small), b"small")
+        self.assertEqual(self.get("/files").status, 200)
+        self.assertLessEqual(self.metric('depotd_queue_depth{queue="workers"}'), 60)
+        wait_until(lambda: any(a.status == 201 for a in list(answers)), "others get through", 60)
+        self.assertEqual({a.status for a in list(answers)} - {201, 503}, set())
+
+
 if __name__ == "__main__":
     unittest.main()
