@@ -81,25 +81,30 @@ static bool wants_connection(const struct pg_pool *p)
 }
 
 static void forget(struct pg_pool *p, struct pg_connection *c);
-static struct pg_connection *pop(struct pg_pool *p);
 
 /* All connections that were made before are given up, whoever has them. */
 static void turn_generation(struct pg_pool *p)
 {
-	struct pg_connection *c;
+	struct pg_connection *old = p->idle, *c;
 
 	p->generation++;
-	while ((c = pop(p)))
+	p->idle = NULL;
+	p->idle_count = 0;
+	while ((c = old)) { /* the lock is left in between, and newer ones may come */
+		old = c->next;
 		forget(p, c);
+	}
 }
 
 static void go_down(struct pg_pool *p, const struct err *why)
 {
+	bool news = p->state != POOL_DOWN;
+
 	p->why = *why;
-	if (p->state != POOL_DOWN)
-		turn_generation(p);
 	p->state = POOL_DOWN;
 	pthread_cond_broadcast(&p->changed);
+	if (news)
+		turn_generation(p);
 }
 
 /* What time has decided meanwhile. */

@@ -431,6 +431,22 @@ class Promotion(OutageCase):
             check = self.server.command("check", "--verify")
             self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
+    def test_a_standby_alone_is_no_database_until_it_is_promoted(self):
+        primary = PostgresCluster(tcp=True)
+        self.addCleanup(primary.remove)
+        primary.start()
+        primary.execute("CREATE ROLE depotd LOGIN")
+        primary.execute("CREATE DATABASE depot OWNER depotd")
+        standby = primary.standby(synchronous=False)
+        self.addCleanup(standby.remove)
+        with DepotdServer(database="postgresql://depotd@127.0.0.1:%d/depot" % standby.port) as self.server:
+            self.server.wait_for_stderr("no database yet: .*read-only")
+            self.assertEqual(self.server.request("GET", "/files").status, 503)
+            uploads = [self.put("early", b"early")]
+            self.assertEqual(uploads[0].status, 202)
+            standby.promote()
+            self.assert_all_listed(uploads, time.monotonic())
+
     def test_a_name_gets_another_address(self):
         """As managed databases fail over: one name, whose address changes; the old one is a black hole from then on."""
         if os.geteuid() != 0:
