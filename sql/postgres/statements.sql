@@ -266,7 +266,22 @@ WITH k AS (
 )
 SELECT depot_internal.one_key((SELECT count(*) FROM k))
 
--- The same, but a key that is taken is left to whom it belongs.
+-- The same for many keys, no two of which are the same. $1 JSON array of objects whose members are key_insert's parameters by name
+-- name: key_insert_many
+WITH r AS MATERIALIZED (
+	SELECT owner, key, decode(fingerprint, 'hex') AS fingerprint, request, answered_at, answer
+	  FROM json_to_recordset($1::json)
+	       AS x(owner text, key text, fingerprint text, request uuid, answered_at bigint, answer text)
+), k AS (
+	INSERT INTO depot_internal.idempotency_key (owner, key, fingerprint, request, answered_at, answer)
+	SELECT owner, key, fingerprint, request, answered_at, answer FROM r
+	ON CONFLICT (owner, key) DO UPDATE SET request = excluded.request
+	 WHERE idempotency_key.request = excluded.request
+	RETURNING 1
+)
+SELECT depot_internal.one_key(((SELECT count(*) FROM k) = (SELECT count(*) FROM r))::int)
+
+-- The same for one key, but a key that is taken is left to whom it belongs.
 -- name: key_insert_if_free
 INSERT INTO depot_internal.idempotency_key (owner, key, fingerprint, request, answered_at, answer)
 VALUES ($1::text, $2::text, decode($3::text, 'hex'), $4::uuid, $5::bigint, $6::text)

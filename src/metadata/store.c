@@ -328,33 +328,53 @@ static int run_apart(struct batch *b, struct metadata *store, struct registratio
 	return 0;
 }
 
-/* The fast path: nobody's row is refused. The keys, then all files as one command where the dialect has it. */
+static bool same_key(const struct command *a, const struct command *b)
+{
+	return strcmp(a->params[0].text, b->params[0].text) == 0 &&
+	       strcmp(a->params[1].text, b->params[1].text) == 0;
+}
+
+/* Commands of one kind that go as one command, or as they are. */
+struct stretch {
+	struct buf rows;
+	struct value param;
+};
+
+/* Appends the n commands of a stretch to out; how many they are now. */
+static size_t put_stretch(const struct metadata *store, struct stretch *stretch,
+			  const struct command *commands, size_t n, struct command *out)
+{
+	bool twice =
+		false; /* one statement cannot meet the same key twice: the second is a conflict */
+
+	for (size_t i = 1; i < n && is_key(commands); i++)
+		twice = twice || same_key(&commands[i - 1], &commands[i]);
+	buf_init(&stretch->rows, BATCH_MEMORY_MAX);
+	if (!twice && insert_many(store, commands, n, &stretch->rows, &stretch->param, out))
+		return 1;
+	memcpy(out, commands, n * sizeof(*out));
+	return n;
+}
+
+/* The fast path: nobody's row is refused. The keys, then the files. */
 static int run_together(struct batch *b, struct metadata *store, int64_t deadline_ns,
 			struct err *err)
 {
-	struct command many, *files = b->commands;
-	struct value param;
-	struct buf rows;
-	size_t n = b->count;
+	struct command *run = arena_alloc(&b->memory, b->count * sizeof(*run));
+	struct stretch keys, files;
+	size_t key_n = 0, n;
 	int rc;
 
+	if (!run)
+		return err_set(err, ERR_NO_MEMORY, "a batch of files");
 	qsort(b->commands, b->count, sizeof(*b->commands), compare_commands);
-	while (n > 0 && is_key(files)) {
-		files++;
-		n--;
-	}
-	buf_init(&rows, BATCH_MEMORY_MAX);
-	if (insert_many(store, files, n, &rows, &param, &many)) {
-		struct command first = *files;
-
-		*files = many;
-		rc = store_run(store, b->commands, b->count - n + 1, RUN_IDEMPOTENT, deadline_ns,
-			       err);
-		*files = first;
-	} else {
-		rc = store_run(store, b->commands, b->count, RUN_IDEMPOTENT, deadline_ns, err);
-	}
-	buf_release(&rows);
+	while (key_n < b->count && is_key(&b->commands[key_n]))
+		key_n++;
+	n = put_stretch(store, &keys, b->commands, key_n, run);
+	n += put_stretch(store, &files, b->commands + key_n, b->count - key_n, run + n);
+	rc = store->ops->run(store->driver, run, n, RUN_IDEMPOTENT, deadline_ns, err);
+	buf_release(&keys.rows);
+	buf_release(&files.rows);
 	return rc;
 }
 

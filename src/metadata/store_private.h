@@ -49,8 +49,8 @@ int list_sink_row(void *context, const struct value *columns, size_t n, struct e
 /* --- src/metadata/insert_many.c --- */
 
 /*
- * One command for all of these file_inserts: 1, or 0 where the dialect has none (or one is not worth it). rows and param are its
- * memory.
+ * One command for all of these inserts: 1, or 0 where the dialect has none (or they are not of one kind, or one is not worth it).
+ * rows and param are its memory.
  */
 int insert_many(const struct metadata *store, const struct command *inserts, size_t n,
 		struct buf *rows, struct value *param, struct command *out);
