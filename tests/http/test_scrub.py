@@ -179,6 +179,18 @@ class Repair(ScrubCase):
             self.assertRegex(result.stdout, r"(?m)^%s bytes without row: .*sweep of the daemon" % orphan["id"])
             self.assertTrue(os.path.exists(self.path(orphan)))
 
+    def test_what_a_crash_left_in_the_journal_is_not_mended_away(self):
+        with self.own_server() as server:
+            file = self.put("small", b"small")
+            path = self.path(file)
+            server.kill()
+            os.unlink(path)  # what a power cut does to a file that only the journal has yet
+            result = server.command("check", "--repair", *NO_GRACE)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            server.start()
+            self.assertEqual(self.metadata(file["id"]), file)
+            self.content(file)
+
     def test_a_description_without_bytes_is_removed(self):
         with self.own_server() as server:
             file = self.put("a.txt", b"a")
