@@ -45,6 +45,11 @@ def as_postgres(command):
     return ["runuser", "-u", "postgres", "--"] + command
 
 
+def tests_that_choose_their_store(loader, tests, pattern):
+    """`load_tests` of a module whose tests do so: a run for both stores runs them once."""
+    return unittest.TestSuite() if os.environ.get("DEPOTD_TEST_DATABASE") == "sqlite" else tests
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -20,13 +20,15 @@ import urllib.parse
 
 from depot_case import pattern_bytes, sha256, wait_until
 from depotd_server import DepotdServer, seconds
-from postgres_cluster import PostgresCluster
+from postgres_cluster import PostgresCluster, tests_that_choose_their_store
 from tcp_proxy import TcpProxy
 
 IN_TIME = 5.0   # the contract's word
 AT_ONCE = 1.0   # once it is known
 BACK = 2.0      # rows follow within
 BIG = 300_000   # is not kept in memory, nor in a journal
+
+load_tests = tests_that_choose_their_store
 
 
 class Upload:

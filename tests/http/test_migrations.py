@@ -8,7 +8,7 @@ import time
 import unittest
 
 from depotd_server import BINARY, ROOT, DepotdServer, clean_environment, run_depotd, seconds
-from postgres_cluster import PostgresCluster, binaries
+from postgres_cluster import PostgresCluster, binaries, tests_that_choose_their_store
 
 # Makes each command of a migration take a while, so that a kill hits it in the middle.
 SLOW_DDL = """
@@ -17,6 +17,8 @@ CREATE EVENT TRIGGER dawdle ON ddl_command_end EXECUTE FUNCTION public.dawdle();
 """
 QUICK_DDL = "DROP EVENT TRIGGER dawdle; DROP FUNCTION public.dawdle()"
 
+load_tests = tests_that_choose_their_store
+
 
 class Migrations(unittest.TestCase):
     @classmethod
@@ -24,8 +26,12 @@ class Migrations(unittest.TestCase):
         cls.cluster = PostgresCluster()
         cls.addClassCleanup(cls.cluster.remove)
         cls.cluster.start()
-        cls.known = [name for name in sorted(os.listdir(os.path.join(ROOT, "sql", "postgres"))) if name[:4].isdigit()]
+        cls.known = cls.migrations("postgres")
         cls.expected = cls.schema_after_one_quiet_migration()
+
+    @staticmethod
+    def migrations(dialect):
+        return [name for name in sorted(os.listdir(os.path.join(ROOT, "sql", dialect))) if name[:4].isdigit()]
 
     @classmethod
     def schema_after_one_quiet_migration(cls):
@@ -150,7 +156,7 @@ class Migrations(unittest.TestCase):
             outputs = [process.communicate(timeout=seconds(60))[0] for process in processes]
             self.assertEqual([p.returncode for p in processes[2:]], [0, 0], outputs)
             self.assertEqual(self.start_migrate().communicate()[0],
-                             "the schema is up to date (version %d)\n" % int(self.known[-1][:4]))
+                             "the schema is up to date (version %d)\n" % int(self.migrations("sqlite")[-1][:4]))
             for suffix in ("", "-wal", "-shm"):
                 if os.path.exists(self.directory.name + "/metadata.db" + suffix):
                     os.unlink(self.directory.name + "/metadata.db" + suffix)

@@ -23,7 +23,7 @@ import tempfile
 import unittest
 
 from depotd_server import ROOT, DepotdServer, run_depotd
-from postgres_cluster import PostgresCluster
+from postgres_cluster import PostgresCluster, tests_that_choose_their_store
 
 RELEASES = os.path.join(ROOT, "tests", "releases")
 # Their rows are in no order, or say something of the server and not of its schema.
@@ -50,6 +50,8 @@ def parse_statements(text):
     texts = {name: "\n".join(lines).strip() for name, lines in texts.items()}
     texts.update({name: "\n".join(texts[part] for part in parts) for name, parts in composed.items()})
     return texts
+
+load_tests = tests_that_choose_their_store
 
 
 class Postgres:
