@@ -89,7 +89,7 @@ static void settle_marks(struct intake *intake, bool durable)
 /* --- appending --- */
 
 /* Tells the checkpoint that there is something, and when it is time. */
-static void note_live(struct core *core)
+void intake_note_live(struct core *core)
 {
 	struct intake *intake = core->intake;
 	int64_t live = journal_live_bytes(intake->journal);
@@ -114,7 +114,7 @@ static int append(struct core *core, struct journal_record *records, size_t n, s
 	settle_marks(core->intake, rc == 0);
 	pthread_mutex_unlock(&core->intake->appending);
 	if (rc == 0 && n > 0)
-		note_live(core);
+		intake_note_live(core);
 	return rc;
 }
 

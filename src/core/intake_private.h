@@ -76,6 +76,8 @@ int intake_append_pending(struct core *core, struct upload_commit **commits, siz
 void intake_mark(struct core *core, const struct uuid *id, enum intake_mark mark);
 /* A file was removed: sees to it that no replay brings it back. Durable before it returns. Workers. */
 int intake_removed(struct core *core, const struct uuid *id, struct err *err);
+/* Tells the checkpoint that the journal holds something, and when it is time. */
+void intake_note_live(struct core *core);
 /* Makes the marks that wait durable. */
 int intake_flush(struct core *core, struct err *err);
 

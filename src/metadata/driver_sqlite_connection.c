@@ -185,6 +185,8 @@ int sqlite_connection_open(struct sqlite_connection *c, const char *path,
 		sqlite_connection_failed(c, rc, path, err);
 		goto fail;
 	}
+	/* The log and its index stay when the last connection goes: on a full disk the next start could not make them. */
+	(void)sqlite3_file_control(c->db, "main", SQLITE_FCNTL_PERSIST_WAL, &(int){1});
 	sqlite3_busy_handler(c->db, on_busy, c);
 	sqlite3_progress_handler(c->db, PROGRESS_STEPS, on_progress, c);
 	if (set_up(c, statements, err) < 0)
@@ -202,6 +204,9 @@ void sqlite_connection_close(struct sqlite_connection *c)
 	free(c->prepared);
 	c->prepared = NULL;
 	c->prepared_count = 0;
+	/* Without a limit the last one to go leaves the log its blocks. */
+	if (c->db)
+		(void)sqlite3_exec(c->db, "PRAGMA journal_size_limit = -1", NULL, NULL, NULL);
 	sqlite3_close(c->db);
 	c->db = NULL;
 }

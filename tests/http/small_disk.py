@@ -30,7 +30,7 @@ def need(*programs):
 
 
 class SmallDisk:
-    MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"],
+    MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"],
             "xfs": ["mkfs.xfs", "-q", "-f"], "tmpfs": []}
 
     def __init__(self, kind="ext4", megabytes=48, make=(), options=()):

@@ -266,6 +266,25 @@ class AFullDisk(DiskCase):
         wait_until(lambda: self.request("PUT", "/files/small.txt", [], b"x").status == 201, "there is room again", 5)
         self.content(stored[0])
 
+    def test_a_server_starts_on_a_full_disk_and_takes_removals(self):
+        disk = self.enter(SmallDisk("ext4", 48))
+        with self.own_server(self.usual, data_dir=disk.data_dir, database="sqlite:%s/metadata.db" % disk.path) as server:
+            stored = [self.put("k%d" % i, pattern_bytes(2 * KIB, b"%d" % i)) for i in range(20)] + [self.put("large", bytes(2 * MIB))]
+            for end in (server.stop, server.kill):
+                self._drop_connection()
+                end()
+                disk.fill()
+                server.start()
+                self.content(stored[0])
+                self.assertEqual(self.request("PUT", "/files/no.bin", [], bytes(MIB)).status, 507)
+                for f in (stored.pop(), stored.pop()):
+                    self.assertEqual(self.request("DELETE", f["url"]).status, 204)
+                disk.empty()
+                wait_until(lambda: self.request("PUT", "/files/small.txt", [], b"x").status == 201, "there is room again", 5)
+            self.assertEqual(len(self.all_files()), len(stored) + 2)
+            self._drop_connection()
+            server.stop()  # before the disk goes
+
     def test_no_inode_is_left(self):
         disk = self.on(SmallDisk("ext4", 48, make=["-N", "128"]))
         stored = self.fill_by_uploads(100, 200)
