@@ -147,6 +147,19 @@ static void finish_at_once(struct exchange *x)
 	exchange_complete(x);
 }
 
+/* Comes four times: asks for the next ones itself. */
+static void finish_again(struct exchange *x)
+{
+	scene_count(&scene.finished);
+	exchange_defer(x);
+	if (scene.finished < 4) {
+		exchange_again(x);
+		return;
+	}
+	reply_memory(x, "at last", 7, NULL, NULL);
+	exchange_complete(x);
+}
+
 static void finish_block(struct exchange *x)
 {
 	scene_count(&scene.finished);
@@ -241,6 +254,7 @@ static const struct http_handler refuse_body_handler = {check_upload, body_refus
 static const struct http_handler defer_handler = {check_upload, body_upload, finish_defer,
 						  on_release, true};
 static const struct http_handler at_once_handler = {.finish = finish_at_once};
+static const struct http_handler again_handler = {.finish = finish_again};
 static const struct http_handler block_handler = {.finish = finish_block};
 static const struct http_handler stream_handler = {.finish = finish_stream};
 static const struct http_handler file_handler = {.finish = finish_file};
@@ -255,7 +269,9 @@ static const struct http_route scene_routes[] = {
 	{"PUT", "/refuse", &refuse_handler},
 	{"PUT", "/refuse-body", &refuse_body_handler},
 	{"GET", "/defer", &defer_handler},
+	{"PUT", "/defer", &defer_handler},
 	{"GET", "/at-once", &at_once_handler},
+	{"GET", "/again", &again_handler},
 	{"GET", "/block", &block_handler},
 	{"GET", "/stream/{n}", &stream_handler},
 	{"GET", "/file/{offset}/{n}", &file_handler},

@@ -485,6 +485,35 @@ static void a_deferred_answer_is_completed_from_another_thread(void **state)
 	close(fd);
 }
 
+static void a_deferred_finish_is_called_again_from_another_thread(void **state)
+{
+	(void)state;
+	int fd = client_connect();
+	client_send(fd, "PUT /defer HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nbytes"
+			"GET /at-once HTTP/1.1\r\nHost: a\r\n\r\n");
+	for (int i = 1; i <= 50; i++) {
+		scene_wait(&scene.finished, i);
+		exchange_again(scene.deferred);
+	}
+	scene_wait(&scene.finished, 51);
+	reply_memory(scene.deferred, "later", 5, NULL, NULL);
+	exchange_complete(scene.deferred);
+	client_expect(fd, 200, "later");
+	client_expect(fd, 200, "at once");
+	scene_wait(&scene.released, 1);
+	close(fd);
+}
+
+static void a_finish_may_ask_to_be_called_again_before_it_returns(void **state)
+{
+	(void)state;
+	int fd = client_connect();
+	client_send(fd, "GET /again HTTP/1.1\r\nHost: a\r\n\r\n");
+	client_expect(fd, 200, "at last");
+	assert_int_equal(scene.finished, 4);
+	close(fd);
+}
+
 /* --- clients that leave --- */
 
 static void a_client_that_leaves_before_or_within_a_head_leaves_nothing_behind(void **state)
@@ -837,6 +866,8 @@ int main(void)
 		SCENE(a_streamed_answer_that_breaks_off_ends_the_connection, usual),
 		SCENE(a_stretch_of_a_file_is_sent_and_released, usual),
 		SCENE(a_deferred_answer_is_completed_from_another_thread, usual),
+		SCENE(a_deferred_finish_is_called_again_from_another_thread, usual),
+		SCENE(a_finish_may_ask_to_be_called_again_before_it_returns, usual),
 		SCENE(a_client_that_leaves_before_or_within_a_head_leaves_nothing_behind, usual),
 		SCENE(a_client_that_leaves_within_its_body_is_released_once, usual),
 		SCENE(a_client_that_leaves_while_its_answer_is_deferred_is_released_after_completion,
