@@ -96,7 +96,7 @@ static void free_bytes(struct upload *upload)
 /* Room for `needed` bytes in all. False: there is none, by the upload's limit or by that of all of them. */
 static bool grow_bytes(struct upload *upload, size_t needed)
 {
-	enum { BYTES_MIN = 4096 };
+	enum { BYTES_MIN = 512 };
 	struct core *core = upload->core;
 	size_t cap = upload->bytes_cap ? upload->bytes_cap : BYTES_MIN;
 	if (needed > core->config.journal_file_max)
@@ -120,14 +120,34 @@ static bool grow_bytes(struct upload *upload, size_t needed)
 	return true;
 }
 
+/* Keeps what a signature may stand in. */
+static int keep_head(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	size_t more = MEDIA_TYPE_SNIFF_LEN - upload->head_len;
+	more = n < more ? n : more;
+	if (more == 0)
+		return 0;
+	if (!upload->head && !(upload->head = malloc(MEDIA_TYPE_SNIFF_LEN)))
+		return err_set(err, ERR_NO_MEMORY, "upload");
+	memcpy(upload->head + upload->head_len, data, more);
+	upload->head_len += more;
+	return 0;
+}
+
+static int write_bytes(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	if (keep_head(upload, data, n, err) < 0 || blob_write(upload->writer, data, n, err) < 0)
+		return fail(upload, err);
+	return 0;
+}
+
 /* From memory into a writer. */
 static int spill(struct upload *upload, struct err *err)
 {
 	if (begin_writer(upload, err) < 0)
 		return -1;
-	if (upload->size > 0 &&
-	    blob_write(upload->writer, upload->bytes, (size_t)upload->size, err) < 0)
-		return fail(upload, err);
+	if (upload->size > 0 && write_bytes(upload, upload->bytes, (size_t)upload->size, err) < 0)
+		return -1;
 	free_bytes(upload);
 	return 0;
 }
@@ -144,9 +164,7 @@ static int take_bytes(struct upload *upload, const void *data, size_t n, struct 
 		if (spill(upload, err) < 0)
 			return -1;
 	}
-	if (blob_write(upload->writer, data, n, err) < 0)
-		return fail(upload, err);
-	return 0;
+	return write_bytes(upload, data, n, err);
 }
 
 /* --- begin and write --- */
@@ -183,12 +201,6 @@ int upload_write(struct upload *upload, const void *data, size_t n, struct err *
 	if (core->config.max_upload >= 0 && after > core->config.max_upload) {
 		too_large(core, err);
 		return fail(upload, err);
-	}
-	if (upload->head_len < sizeof(upload->head)) {
-		size_t more = sizeof(upload->head) - upload->head_len;
-		more = n < more ? n : more;
-		memcpy(upload->head + upload->head_len, data, more);
-		upload->head_len += more;
 	}
 	if (digest_update(upload->digest, data, n, err) < 0)
 		return fail(upload, err);
@@ -237,9 +249,14 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 {
 	struct buf tags, attributes;
 	int64_t size = upload->size;
-	struct media_type_verdict verdict =
-		media_type_decide(upload->head, upload->head_len, size == (int64_t)upload->head_len,
-				  upload->name, upload->client_type);
+	const void *head = upload->writer ? (const void *)upload->head : upload->bytes;
+	size_t head_len = upload->head_len;
+	if (!upload->writer)
+		head_len = size < MEDIA_TYPE_SNIFF_LEN ? (size_t)size : MEDIA_TYPE_SNIFF_LEN;
+	if (!head)
+		head = ""; /* an empty file */
+	struct media_type_verdict verdict = media_type_decide(
+		head, head_len, size == (int64_t)head_len, upload->name, upload->client_type);
 	buf_init(&tags, TAGS_MAX * TAG_MAX_CHARS * 8);
 	buf_init(&attributes, ATTRIBUTES_MAX_BYTES * 2);
 	int rc = print_labels(labels, &tags, &attributes, err);
@@ -349,6 +366,7 @@ void upload_free(struct upload **uploadp)
 	if (upload->entered)
 		committer_leave(upload);
 	free_bytes(upload);
+	free(upload->head);
 	buf_release(&upload->description);
 	digest_free(&upload->digest);
 	file_record_unref(&upload->record);
