@@ -292,6 +292,11 @@ int intake_removed(struct core *core, const struct uuid *id, struct err *err)
 		rc = intake_flush(core, err);
 	if (rc == 0 && waits(intake, mark))
 		rc = err_set(err, ERR_IO, "the removal could not be written to the journal");
+	/* A full disk takes removals: without room for the mark, what it is about leaves the journal instead. */
+	if (rc < 0 && (err->kind == ERR_DISK_FULL || err->kind == ERR_BUSY)) {
+		intake_note_live(core);
+		rc = intake_checkpoint(core, err);
+	}
 	pthread_mutex_unlock(&intake->removing);
 	return rc;
 }
