@@ -430,9 +430,9 @@ RETURNING mark
 --   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
 --      files_probe_facets. Fetch the least, where it is at most 2000.
 --   4. F has several: files_rarest with 200 rows says by which to walk.
---   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short: count again, and fetch the least where it is at
---      most 16000, and elapsed plus four times what the count took is at most FETCH_TIME (8 ms). (2000 for sha256, and for
---      facet_* with SORT = name: there each row is looked up in its table.)
+--   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short, and less than a third of the page found: count
+--      again, and fetch the least where it is at most 16000, and elapsed plus four times what the count took is at most
+--      FETCH_TIME (8 ms). (2000 for sha256, and for facet_* with SORT = name: there each row is looked up in its table.)
 --   6. No q: walk on for LIST_TIME (6 ms). Else for LIST_TRY; still short, and search_index says that q is indexed: of its
 --      trigrams take eight (if there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that,
 --      the patterns are the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if

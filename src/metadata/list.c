@@ -181,6 +181,12 @@ static int search(struct listing *l, const char *source, struct err *err)
 		    limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
 }
 
+/* At the pace so far the page will be full in time. */
+static bool is_promising(const struct listing *l)
+{
+	return l->page.n * LIST_TIME_MS >= l->wanted * LIST_TRY_MS;
+}
+
 /* Rules 3 to 6: filters that no order of an index answers. */
 static int choose_by_counting(struct listing *l, bool narrow, const char *walk_source,
 			      struct err *err)
@@ -194,7 +200,9 @@ static int choose_by_counting(struct listing *l, bool narrow, const char *walk_s
 	if (narrow) {
 		if (walk(l, walk_source, first_budget(l), LIST_TRY_MS, err) < 0)
 			return -1;
-		found = is_done(l) ? 1 : fetch_few(l, FETCH_CAP, err);
+		if (is_done(l))
+			return 0;
+		found = is_promising(l) ? 0 : fetch_few(l, FETCH_CAP, err);
 		if (found != 0)
 			return found < 0 ? -1 : 0;
 	}

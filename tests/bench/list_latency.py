@@ -239,7 +239,8 @@ class Lister:
         budget = 200 if table else 1000
         if narrow:
             self.walk(walk, one, budget, LIST_TRY)
-            if self.done() or self.fetch_few(created, size, CAP_FETCH):
+            promising = len(self.found) * LIST_TIME >= self.wanted * LIST_TRY
+            if self.done() or not promising and self.fetch_few(created, size, CAP_FETCH):
                 return
         self.walk(walk, one, budget, LIST_TIME if query.q is None else LIST_TRY)
         if query.q is None or self.done():
