@@ -428,12 +428,13 @@ RETURNING mark
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
 --   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
 --   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
---      files_probe_facets. Fetch the least, where it is at most 2000.
+--      files_probe_facets. Fetch the least, where it is at most 10000 (2000 for sha256, and for facet_* with SORT = name:
+--      there each row is looked up in its table) and, beyond 2000, elapsed plus four times what the count took is at most
+--      FETCH_TIME (9 ms).
 --   4. F has several: files_rarest with 200 rows says by which to walk.
---   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short, and less than a third of the page found: count
---      again, and fetch the least where it is at most 16000, and elapsed plus four times what the count took is at most
---      FETCH_TIME (8 ms). (2000 for sha256, and for facet_* with SORT = name: there each row is looked up in its table.)
---   6. No q: walk on for LIST_TIME (6 ms). Else for LIST_TRY; still short, and search_index says that q is indexed: of its
+--   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short, and at a pace that will not fill the page in
+--      LIST_TIME: count again, and fetch the least in the same way where it is at most 16000.
+--   6. No q: walk on for LIST_TIME (7 ms). Else for LIST_TRY; still short, and search_index says that q is indexed: of its
 --      trigrams take eight (if there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that,
 --      the patterns are the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if
 --      at most 5000 names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there

@@ -17,14 +17,15 @@ enum {
 	WALK_FIRST = 1000,    /* rows that a walk with filters looks at in its first pass */
 	WALK_MOST = 16000,
 	WALK_LEAST = 200,  /* a pass that would be shorter is not worth it */
-	FETCH_FEW = 2000,  /* files that are fetched before any walk */
+	FETCH_ANY = 2000,  /* files that are fetched however late */
+	FETCH_FEW = 10000, /* that are fetched before any walk */
 	FETCH_CAP = 16000, /* and after one that was in vain */
 	FETCH_GROWTH = 4,  /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 4, /* to fetch takes so many times as long as to count */
 	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
-	LIST_TIME_MS = 6,   /* the same; no further pass after this */
-	FETCH_TIME_MS = 8,
+	LIST_TIME_MS = 7,   /* the same; no further pass after this */
+	FETCH_TIME_MS = 9,
 	SEARCH_TIME_MS = 35,
 	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */
@@ -163,7 +164,7 @@ static int fetch_few(struct listing *l, int64_t cap, struct err *err)
 	if (found <= 0)
 		return found;
 	now_us = elapsed_us(l);
-	if (count > FETCH_FEW &&
+	if (count > FETCH_ANY &&
 	    now_us + (now_us - began_us) * FETCH_TO_COUNT > FETCH_TIME_MS * US_PER_MS)
 		return 0;
 	return fetch(l, source, err) < 0 ? -1 : 1;

@@ -24,8 +24,8 @@ NOW = 1_800_000_000_000
 FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
 
 # What the choice of a way is made by; statements.sql says the same.
-CAP_FEW, CAP_FETCH, CAP_FAR, RAREST = 2000, 16000, 2000, 200
-LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME = 0.002, 0.006, 0.008, 0.0005
+CAP_FEW, CAP_FETCH, CAP_FAR, RAREST = 10000, 16000, 2000, 200
+LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME = 0.002, 0.007, 0.009, 0.0005
 SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST = 5000, 100_000, 2000, 0.030, 0.035, 0.008
 
 
@@ -296,7 +296,7 @@ class Lister:
         if n > (min(cap, CAP_FAR) if far else cap):
             return False
         now = time.perf_counter()
-        if n > CAP_FEW and now - self.began + 4 * (now - began) > FETCH_TIME:
+        if n > CAP_FAR and now - self.began + 4 * (now - began) > FETCH_TIME:
             return False
         self.fetch(source, one)
         return True
@@ -734,8 +734,8 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]])
         lite.connection.execute("COMMIT")
-        for constants in ((2000, 16000, 2000, 200, 0.002, 0.006, 0.008, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
-                          (30, 300, 60, 10, 0.0002, 0.0004, 1, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
+        for constants in ((10000, 16000, 2000, 200, 0.002, 0.007, 0.009, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
+                          (100, 300, 60, 10, 0.0002, 0.0004, 1, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
             (CAP_FEW, CAP_FETCH, CAP_FAR, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME,
              SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST) = constants
             for one in (store, lite):
