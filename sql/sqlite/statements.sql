@@ -312,18 +312,17 @@ RETURNING mark
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
 --   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
 --   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
---      files_probe_facets. Fetch the least, where it is at most 10000 (2000 for sha256, and for facet_* with SORT = name:
---      there each row is looked up in its table) and, beyond 2000, elapsed plus four times what the count took is at most
---      FETCH_TIME (9 ms).
+--      files_probe_facets. Fetch the least, where it is at most 12000 and, beyond 2000, elapsed plus four times what the
+--      count took is at most FETCH_TIME (9 ms). For sha256, and for facet_* with SORT = name, each row is looked up in its
+--      table: where there are at most 2000; beyond 50 only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
 --   4. F has several: files_rarest with 200 rows says by which to walk.
---   5. Anything in 3: walk (F empty: all) for LIST_TRY (2 ms). Still short, and at a pace that will not fill the page in
---      LIST_TIME: count again, and fetch the least in the same way where it is at most 16000.
---   6. No q: walk on for LIST_TIME (7 ms). Else for LIST_TRY; still short, and search_index says that q is indexed: of its
---      trigrams take eight (if there are more, spread evenly) to files_probe_search. Where at most 5000 names have q by that,
---      the patterns are the three rarest trigrams (without those that are 32 times as frequent as the rarest and as 2048) if
---      at most 5000 names have all of the eight; else q itself if the trigrams' counts sum up to at most 100,000; else there
---      are none. files_count_search with these, until SEARCH_COUNT (30 ms); fetch search where at most 2000 have it.
---      Otherwise walk on for SEARCH_TIME (35 ms), or 8 ms if that is later.
+--   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms).
+--   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,
+--      spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are the three rarest
+--      trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000 names have all of the
+--      eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none. files_count_search with
+--      these, until SEARCH_COUNT (30 ms); fetch search where at most 2000 have it. Otherwise walk on for SEARCH_TIME (35 ms),
+--      or 8 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
 --   rows; 200 where the walk has to look at the table for each row: sha256, and q if it has no ASCII or F is not empty. Walks go
 --   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
@@ -638,6 +637,17 @@ SELECT x.value FROM json_each(?1) x
  ORDER BY (
 	SELECT k.size FROM file_facet k WHERE k.facet = x.value AND (k.size, k.id) < (?3, ?5)
 	 ORDER BY k.size DESC, k.id DESC LIMIT 1 OFFSET ?2) NULLS FIRST, x.key LIMIT 1
+
+-- A matter of PostgreSQL, where a fetch may have to wait for the disk. ?1 facet|null  ?2 most  ?3 time  ?4 low|null  ?5 high|null
+-- ?6 sha256|null. 0 rows
+-- name: files_touch_facet_created
+SELECT 0 WHERE true OR ?6 IS NULL
+
+-- name: files_touch_facet_size
+SELECT 0 WHERE true OR ?6 IS NULL
+
+-- name: files_touch_sha256
+SELECT 0 WHERE true OR ?6 IS NULL
 
 -- Bounded counts, to choose the way of a list by. ?1 facets  ?2 most to count  ?3 created_low  ?4 created_high  ?5 size_low
 -- ?6 size_high. A row for each facet: 0 facet  1 files with it, created in that range  2 files with it, of that size

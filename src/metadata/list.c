@@ -16,11 +16,9 @@ enum {
 	WALK_FIRST_FAR = 200, /* where each row has to be looked up in the table */
 	WALK_FIRST = 1000,    /* rows that a walk with filters looks at in its first pass */
 	WALK_MOST = 16000,
-	WALK_LEAST = 200,  /* a pass that would be shorter is not worth it */
-	FETCH_ANY = 2000,  /* files that are fetched however late */
-	FETCH_FEW = 10000, /* that are fetched before any walk */
-	FETCH_CAP = 16000, /* and after one that was in vain */
-	FETCH_GROWTH = 4,  /* rows of the first pass for each one wanted */
+	WALK_LEAST = 200, /* a pass that would be shorter is not worth it */
+	FETCH_ANY = 2000, /* files that are fetched however late */
+	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 4, /* to fetch takes so many times as long as to count */
 	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
@@ -152,14 +150,14 @@ static int64_t first_budget(const struct listing *l)
 }
 
 /*
- * Rules 3 and 5: fetches what a name, a digest or a range narrows down to `cap` files. 1 done, 0 there are more, or counting them
- * took so long that fetching would take too long.
+ * Rule 3: fetches what a name, a digest or a range narrows down to a few files. 1 done, 0 there are more, or to count them took so
+ * long that to fetch them would take too long.
  */
-static int fetch_few(struct listing *l, int64_t cap, struct err *err)
+static int fetch_few(struct listing *l, struct err *err)
 {
 	int64_t began_us = elapsed_us(l), now_us, count = 0;
 	const char *source = NULL;
-	int found = list_probe(l, cap, &source, &count, err);
+	int found = list_probe(l, &source, &count, err);
 
 	if (found <= 0)
 		return found;
@@ -182,31 +180,16 @@ static int search(struct listing *l, const char *source, struct err *err)
 		    limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
 }
 
-/* At the pace so far the page will be full in time. */
-static bool is_promising(const struct listing *l)
-{
-	return l->page.n * LIST_TIME_MS >= l->wanted * LIST_TRY_MS;
-}
-
 /* Rules 3 to 6: filters that no order of an index answers. */
 static int choose_by_counting(struct listing *l, bool narrow, const char *walk_source,
 			      struct err *err)
 {
-	int found = narrow ? fetch_few(l, FETCH_FEW, err) : 0;
+	int fetched = narrow ? fetch_few(l, err) : 0;
 
-	if (found != 0)
-		return found < 0 ? -1 : 0;
+	if (fetched != 0)
+		return fetched < 0 ? -1 : 0;
 	if (list_find_rarest(l, err) < 0)
 		return -1;
-	if (narrow) {
-		if (walk(l, walk_source, first_budget(l), LIST_TRY_MS, err) < 0)
-			return -1;
-		if (is_done(l))
-			return 0;
-		found = is_promising(l) ? 0 : fetch_few(l, FETCH_CAP, err);
-		if (found != 0)
-			return found < 0 ? -1 : 0;
-	}
 	if (walk(l, walk_source, first_budget(l), l->has_search ? LIST_TRY_MS : LIST_TIME_MS, err) <
 	    0)
 		return -1;

@@ -13,7 +13,12 @@
 enum {
 	LIST_MEMORY_MAX = 1024 * 1024,
 	TEXT_MAX = 64 * 1024,
-	FAR_CAP = 2000,    /* most rows to fetch where each is looked up in its table */
+	FETCH_CAP = 12000,    /* most rows to fetch */
+	FAR_CAP = 2000,       /* where each is looked up in its table */
+	FAR_FEW = 50,         /* so many in any case */
+	TOUCH_TIME_US = 5000, /* since the page was begun */
+	TOUCH_LEAST_US = 500,
+	NS_PER_US = 1000,
 	RAREST_ROWS = 200, /* the facet that goes farthest in so many is the rarest */
 };
 
@@ -214,20 +219,20 @@ void list_statement(const struct listing *l, const char *what, char *out, size_t
 
 struct probe {
 	struct listing *listing;
-	int64_t cap;
 	int64_t all_created, all_size, all_name, all_content; /* of files_probe_all */
 	const char *source; /* the least of the counts so far that is within bounds, or NULL */
 	int64_t least;
 	int64_t facet; /* its facet, where F is not empty */
+	bool far;      /* each row is looked up in its table */
 };
 
 static void consider(struct probe *p, bool given, int64_t count, bool far, const char *source,
 		     int64_t facet)
 {
-	if (!given || count > (far && p->cap > FAR_CAP ? FAR_CAP : p->cap) ||
-	    (p->source && count >= p->least))
+	if (!given || count > (far ? FAR_CAP : FETCH_CAP) || (p->source && count >= p->least))
 		return;
 	p->source = source;
+	p->far = far;
 	p->least = count;
 	p->facet = facet;
 }
@@ -253,7 +258,7 @@ static int probe_all(struct probe *p, struct err *err)
 	     size = l->by_size && l->facet_count == 0;
 	struct value params[] = {
 		l->params[LIST_NAME],
-		value_int(p->cap + 1),
+		value_int(FETCH_CAP + 1),
 		created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
 		created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
 		size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
@@ -294,7 +299,7 @@ static int probe_facets(struct probe *p, struct err *err)
 	struct listing *l = p->listing;
 	struct value params[] = {
 		l->params[LIST_FACETS],
-		value_int(p->cap + 1),
+		value_int(FETCH_CAP + 1),
 		l->by_created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
 		l->by_created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
 		l->by_size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
@@ -307,27 +312,62 @@ static int probe_facets(struct probe *p, struct err *err)
 			  sizeof(params) / sizeof(params[0]), take_facet, p, l->deadline_ns, err);
 }
 
-int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *count, struct err *err)
-{
-	struct probe p = {.listing = l, .cap = cap};
-
-	if (probe_all(&p, err) < 0 || probe_facets(&p, err) < 0)
-		return -1;
-	if (!p.source)
-		return 0;
-	if (l->facet_count > 0)
-		l->params[LIST_FACET] = value_int(p.facet);
-	*source = p.source;
-	*count = p.least;
-	return 1;
-}
-
 int list_take_number(void *context, const struct value *columns, size_t n, struct err *err)
 {
 	if (n < 1 || columns[0].kind != VALUE_INT)
 		return err_set(err, ERR_INTERNAL, "the database gave no number");
 	*(int64_t *)context = columns[0].number;
 	return 0;
+}
+
+/*
+ * Whether what is to be looked up in the table is there in time. Where it has to come from the disk, it is not, but each try brings
+ * more of it into memory.
+ */
+static int touch(struct probe *p, struct err *err)
+{
+	struct listing *l = p->listing;
+	bool by_created = strcmp(p->source, "fetch_facet_created") == 0,
+	     by_size = strcmp(p->source, "fetch_facet_size") == 0;
+	int64_t left_us = TOUCH_TIME_US - (clock_monotonic_ns() - l->began_ns) / NS_PER_US,
+		touched = 0;
+	struct value params[] = {
+		value_int(p->facet),
+		value_int(p->least + 1),
+		value_int(left_us > TOUCH_LEAST_US ? left_us : TOUCH_LEAST_US),
+		l->params[by_created ? LIST_CREATED_LOW : LIST_SIZE_LOW],
+		l->params[by_created ? LIST_CREATED_HIGH : LIST_SIZE_HIGH],
+		l->params[LIST_SHA256],
+	};
+
+	if (store_read(l->store,
+		       by_created ? "files_touch_facet_created"
+		       : by_size  ? "files_touch_facet_size"
+				  : "files_touch_sha256",
+		       params, sizeof(params) / sizeof(params[0]), list_take_number, &touched,
+		       l->deadline_ns, err) < 0)
+		return -1;
+	return touched <= p->least ? 1 : 0;
+}
+
+int list_probe(struct listing *l, const char **source, int64_t *count, struct err *err)
+{
+	struct probe p = {.listing = l};
+	int rc = 1;
+
+	if (probe_all(&p, err) < 0 || probe_facets(&p, err) < 0)
+		return -1;
+	if (!p.source)
+		return 0;
+	if (p.far && p.least > FAR_FEW)
+		rc = touch(&p, err);
+	if (rc <= 0)
+		return rc;
+	if (l->facet_count > 0)
+		l->params[LIST_FACET] = value_int(p.facet);
+	*source = p.source;
+	*count = p.least;
+	return 1;
 }
 
 int list_find_rarest(struct listing *l, struct err *err)

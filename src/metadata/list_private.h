@@ -56,11 +56,10 @@ void listing_release(struct listing *l);
 void list_statement(const struct listing *l, const char *what, char *out, size_t size);
 
 /*
- * Counts up to `cap` what a name, a digest or a range leaves. 1: no more than that, *count files to be fetched by *source
+ * Counts, within bounds, what a name, a digest or a range leaves. 1: few enough, *count files to be fetched by *source
  * (LIST_FACET is set to fit). 0: too many. -1.
  */
-int list_probe(struct listing *l, int64_t cap, const char **source, int64_t *count,
-	       struct err *err);
+int list_probe(struct listing *l, const char **source, int64_t *count, struct err *err);
 /* Sets LIST_FACET to the facet to walk by: the one that is rarest where the list goes on. */
 int list_find_rarest(struct listing *l, struct err *err);
 /* A row_fn for statements that give one number, an int64_t. */

@@ -24,8 +24,8 @@ NOW = 1_800_000_000_000
 FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these three years
 
 # What the choice of a way is made by; statements.sql says the same.
-CAP_FEW, CAP_FETCH, CAP_FAR, RAREST = 10000, 16000, 2000, 200
-LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME = 0.002, 0.007, 0.009, 0.0005
+CAP_FETCH, CAP_FAR, FAR_FEW, RAREST = 12000, 2000, 50, 200
+LIST_TRY, LIST_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME = 0.002, 0.007, 0.009, 0.005, 0.0005
 SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST = 5000, 100_000, 2000, 0.030, 0.035, 0.008
 
 
@@ -227,7 +227,7 @@ class Lister:
         walk = "walk_facet" if self.facets else "walk_all"
         if not narrow and query.q is None and len(self.facets) < 2:
             return self.walk(walk, one, self.wanted + 16, LIST_TIME)
-        if narrow and self.fetch_few(created, size, CAP_FEW):
+        if narrow and self.fetch_few(created, size):
             return
         if len(self.facets) > 1:
             by_name = query.sort == "name"
@@ -237,11 +237,6 @@ class Lister:
             self.runs.append((f"files_rarest_{query.sort}_{'desc' if query.descending else 'asc'}", one))
         table = query.sha256 is not None or query.q is not None and (self.facets or not query.q.isascii())
         budget = 200 if table else 1000
-        if narrow:
-            self.walk(walk, one, budget, LIST_TRY)
-            promising = len(self.found) * LIST_TIME >= self.wanted * LIST_TRY
-            if self.done() or not promising and self.fetch_few(created, size, CAP_FETCH):
-                return
         self.walk(walk, one, budget, LIST_TIME if query.q is None else LIST_TRY)
         if query.q is None or self.done():
             return
@@ -272,13 +267,13 @@ class Lister:
         self.runs.append(("files_count_search", n))
         return n <= SEARCH_FETCH
 
-    def fetch_few(self, created, size, cap):
-        """Fetches what is narrowed down to `cap` files, by a name, a digest or a range."""
+    def fetch_few(self, created, size):
+        """Fetches what is narrowed down to a few files, by a name, a digest or a range."""
         query, ranges, began = self.query, [], time.perf_counter()
         nothing = (HIGH, LOW)
         times, sizes = (query.after, query.before) if created else nothing, (query.min_size, query.max_size) if size else nothing
         if query.name is not None or query.sha256 is not None or not self.facets:
-            n = [int(v) for v in self.store.run("files_probe_all", query.name, cap + 1, *(nothing if self.facets else times),
+            n = [int(v) for v in self.store.run("files_probe_all", query.name, CAP_FETCH + 1, *(nothing if self.facets else times),
                                                 *(nothing if self.facets else sizes), query.sha256)[0]]
             self.runs.append(("files_probe_all", n))
             ranges += [(n[3], "fetch_sha256", None)] if query.sha256 is not None else []
@@ -287,14 +282,21 @@ class Lister:
             ranges += [(n[1], "fetch_size", None)] if size and not self.facets else []
         if self.facets and (created or size):
             counts = [[int(v) for v in row] for row in
-                      self.store.run("files_probe_facets", json.dumps(self.facets), cap + 1, *times, *sizes)]
+                      self.store.run("files_probe_facets", json.dumps(self.facets), CAP_FETCH + 1, *times, *sizes)]
             self.runs.append(("files_probe_facets", [row[1:] for row in counts]))
             ranges += [(row[1], "fetch_facet_created", row[0]) for row in counts if created]
             ranges += [(row[2], "fetch_facet_size", row[0]) for row in counts if size]
         n, source, one = min(ranges, key=lambda r: r[0])
         far = source == "fetch_sha256" or "facet" in source and query.sort == "name"
-        if n > (min(cap, CAP_FAR) if far else cap):
+        if n > (CAP_FAR if far else CAP_FETCH):
             return False
+        if far and n > FAR_FEW:
+            low, high = {"fetch_facet_created": times, "fetch_facet_size": sizes}.get(source, (None, None))
+            left = int(1e6 * max(LEAST_TIME, TOUCH_TIME - (time.perf_counter() - self.began)))
+            touched = int(self.store.run(source.replace("fetch", "files_touch"), one, n + 1, left, low, high, query.sha256)[0][0])
+            self.runs.append((source.replace("fetch", "files_touch"), touched))
+            if touched > n:
+                return False
         now = time.perf_counter()
         if n > CAP_FAR and now - self.began + 4 * (now - began) > FETCH_TIME:
             return False
@@ -590,7 +592,7 @@ def check(store, rows, n):
                 break
         if [r[0] for r in got] != [r[0] for r in expected] or [[str(v) for v in r[:9]] for r in got] != [[str(v) for v in r[:9]] for r in expected]:
             sys.exit(f"{query.__dict__}\ngave {len(got)} rows, not {len(expected)}; by {lister.runs}")
-    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe|rarest|count)_", name) and name not in ways]
+    unused = [name for name in store.texts if re.match("files_(walk|fetch|probe|rarest|count|touch)_", name) and name not in ways]
     say(f"{n} lists are right; {len(ways)} ways taken, never: {' '.join(unused) or 'none'}")
 
 
@@ -714,7 +716,7 @@ def main():
 
 def run_checks(store, options):
     check_plans(store)
-    global CAP_FEW, CAP_FETCH, CAP_FAR, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME
+    global CAP_FETCH, CAP_FAR, FAR_FEW, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME
     global SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST
     rows, after = [], NIL
     while True:
@@ -734,9 +736,9 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]])
         lite.connection.execute("COMMIT")
-        for constants in ((10000, 16000, 2000, 200, 0.002, 0.007, 0.009, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
-                          (100, 300, 60, 10, 0.0002, 0.0004, 1, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
-            (CAP_FEW, CAP_FETCH, CAP_FAR, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, LEAST_TIME,
+        for constants in ((12000, 2000, 50, 200, 0.002, 0.007, 0.009, 0.005, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
+                          (300, 60, 5, 10, 0.0002, 0.0004, 1, 0.0001, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
+            (CAP_FETCH, CAP_FAR, FAR_FEW, RAREST, LIST_TRY, LIST_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME,
              SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST) = constants
             for one in (store, lite):
                 random.seed(11)
