@@ -20,7 +20,7 @@ enum {
 	FETCH_ANY = 2000, /* files that are fetched however late */
 	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
-	FETCH_TO_COUNT = 4, /* to fetch takes so many times as long as to count */
+	FETCH_TO_COUNT = 2, /* a fetch takes more, but what it reads is in memory then */
 	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
 	LIST_TIME_MS = 7,   /* the same; no further pass after this */
 	FETCH_TIME_MS = 9,

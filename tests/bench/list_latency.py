@@ -298,7 +298,7 @@ class Lister:
             if touched > n:
                 return False
         now = time.perf_counter()
-        if n > CAP_FAR and now - self.began + 4 * (now - began) > FETCH_TIME:
+        if n > CAP_FAR and now - self.began + 2 * (now - began) > FETCH_TIME:
             return False
         self.fetch(source, one)
         return True
