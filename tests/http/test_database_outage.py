@@ -106,27 +106,31 @@ class OutageCase(unittest.TestCase):
         self.assertEqual(upload.file.get("registered"), False if answer.status == 202 else None)
         return upload
 
-    def all_files(self, deadline):
-        """Every file of the list; asks again while the list is refused."""
-        files, target = [], "/files?limit=1000"
+    def wait_for_the_list(self, timeout):
+        wait_until(lambda: self.server.request("GET", "/files?limit=1").status == 200, "there is a list", timeout)
+
+    def all_files(self, deadline, after="1970-01-01T00:00:00Z"):
+        """Every file of the list since then; asks again while the list is refused."""
+        first = "/files?limit=1000&created_after=" + after
+        files, target = [], first
         while target:
             answer = self.server.request("GET", target)
             if answer.status == 503 and time.monotonic() < deadline:
-                files, target = [], "/files?limit=1000"
+                files, target = [], first
                 time.sleep(0.02)
                 continue
             self.assertEqual(answer.status, 200, answer.body)
             page = answer.json()
             files += page["files"]
             cursor = page["next_cursor"]
-            target = cursor and "/files?limit=1000&cursor=" + urllib.parse.quote(cursor)
+            target = cursor and first + "&cursor=" + urllib.parse.quote(cursor)
         return files
 
     def assert_all_listed(self, uploads, since):
         """Each of them once, as it was answered, and registered, within 2 s of the database's return."""
-        deadline = since + seconds(BACK)
+        deadline, oldest = since + seconds(BACK), min(u.file["created_at"] for u in uploads)
         while True:
-            files = self.all_files(deadline)
+            files = self.all_files(deadline, oldest)
             listed = {f["id"]: f for f in files}
             missing = [u for u in uploads if u.file["id"] not in listed]
             if not missing:
@@ -411,13 +415,13 @@ class Promotion(OutageCase):
                     time.sleep(0.2 * (cycle % 4))
                     standby.promote()
                     since = time.monotonic()
-                    self.all_files(since + seconds(BACK))
+                    self.wait_for_the_list(BACK)
                     back = time.monotonic() - since
                     before = load.count()
                     wait_until(lambda: load.count() >= before + 20, "the load goes on")
                 self.assertEqual(load.failures, [])
                 uploads += load.uploads
-                listed = self.assert_all_listed(uploads, max(since, time.monotonic()))
+                listed = self.assert_all_listed(load.uploads, time.monotonic())
                 Faults.note(self, list_back=back, rows_back=listed, longest_upload=max(u.took for u in load.uploads),
                             deferred=load.count(202), uploads=load.count(), reads=load.reads)
                 # The one that was killed is made anew as the standby of the new one, at its old place.
@@ -430,7 +434,8 @@ class Promotion(OutageCase):
                 proxies[index].refuse()
                 proxies[index].target = ("127.0.0.1", standby.port)
                 proxies[index].forward()
-            check = self.server.command("check", "--verify")
+            self.assert_all_listed(uploads, time.monotonic() + seconds(60))
+            check = self.server.command("check", "--verify", timeout=600)
             self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
     def test_a_standby_alone_is_no_database_until_it_is_promoted(self):
@@ -486,7 +491,7 @@ class Promotion(OutageCase):
                 name_is("127.0.0.3")
                 since = time.monotonic()
                 # The black hole has to be found out first.
-                self.all_files(since + seconds(IN_TIME + BACK))
+                self.wait_for_the_list(IN_TIME + BACK)
                 back = time.monotonic() - since
             self.assertEqual(load.failures, [])
             uploads += load.uploads
