@@ -263,12 +263,12 @@ class DepotdServer:
     # --- looking at what it stored ---
 
     def stored_files(self):
-        """Paths (relative) of regular files in the data directory, the database's, the journal's and the lock aside."""
+        """Paths (relative) of regular files in the data directory, the database's, the journal's, lock and mark aside."""
         found = []
         for directory, _, names in os.walk(self.data_dir):
             for name in names:
                 path = os.path.relpath(os.path.join(directory, name), self.data_dir)
-                if path != ".lock" and not path.startswith(("metadata.db", "journal/")):
+                if not path.startswith((".", "metadata.db", "journal/")):
                     found.append(path)
         return sorted(found)
 
