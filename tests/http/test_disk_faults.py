@@ -400,10 +400,12 @@ class CallSites(DiskCase):
 
     def test_a_sync_that_failed_once_is_not_asked_again(self):
         """The kernel reports an error once and forgets the pages; a second fsync would say that all is well."""
-        for door, call in ((self.put_large, "fsync"), (self.form, "fsync"), (self.put_large, "sync_file_range")):
-            with self.subTest(door=door.__name__, call=call):
-                # The health probe's file lies right in objects/, theirs below it.
-                self.shim.set("%s below=%s path=/objects/0 times=1 error=EIO" % (call, self.server.data_dir))
+        # The health probe's file lies right in objects/, those of uploads below it.
+        for door, call, where in ((self.put_large, "fsync", "/objects/0"), (self.form, "fsync", "/objects/0"),
+                                  (self.put_large, "sync_file_range", "/objects/0"), (self.put_small, "fdatasync", "/journal/"),
+                                  (self.put_small, "pwrite", "/journal/"), (self.form, "fdatasync", "/journal/")):
+            with self.subTest(door=door.__name__, call=call, where=where):
+                self.shim.set("%s below=%s path=%s times=1 error=EIO" % (call, self.server.data_dir, where))
                 with self.stores_nothing():
                     answer = door()
                     self.assertEqual((answer.status, self.shim.hits()[0]), (500, 1), repr(answer))
@@ -414,6 +416,22 @@ class CallSites(DiskCase):
                 self.content(self.kept)
                 self.wait_until_ready()
                 self.remove(door())
+
+    def test_a_checkpoint_whose_sync_fails_loses_no_small_file(self):
+        """Nobody knows then which of them are on the disk: they are written again from the journal."""
+        small = [self.put("s%d" % i, pattern_bytes(500, b"%d" % i)) for i in range(5)]
+        self.shim.set("syncfs below=%s times=1 error=EIO" % self.server.data_dir, "fsync below=%s path=/objects/0" % self.server.data_dir)
+        small.append(self.put("last", b"last"))
+        wait_until(lambda: self.shim.hits()[0] == 1, "the checkpoint's sync failed", 20)
+        wait_until(lambda: self.shim.calls()[1] >= len(small), "each file is made anew and synced", 20)
+        self.shim.clear()
+        self.wait_until_ready()
+        self._drop_connection()
+        self.server.kill()
+        self.server.start()
+        for f in small:
+            self.content(f)
+        self.assertEqual(self.server.command("check", "--verify").returncode, 0)
 
 
 class ReadOnly(DiskCase):
