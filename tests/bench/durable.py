@@ -57,9 +57,13 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(bench, slow=False):
-    make, size_mib = (mounts.slow_mount, 8192) if slow else (mounts.loop_mount, 24576)
-    with make(2048 if bench.options.smoke else size_mib, bench.filesystem) as mount, \
-            peers.Postgres(os.path.join(mount, "postgres")) as postgres:
+    """Data and PostgreSQL on one mount; the slow disk has the data alone, as a volume of a machine whose database is elsewhere."""
+    size_mib = 2048 if bench.options.smoke else 24576
+    with contextlib.ExitStack() as stack:
+        mount = stack.enter_context(mounts.loop_mount(size_mib, bench.filesystem))
+        postgres = stack.enter_context(peers.Postgres(os.path.join(mount, "postgres")))
+        if slow:
+            mount = stack.enter_context(mounts.slow_mount(min(size_mib, 8192), bench.filesystem))
         yield Stage(bench, mount, postgres)
 
 

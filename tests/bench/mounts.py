@@ -24,14 +24,14 @@ def quietly(*argv):
 
 
 @contextlib.contextmanager
-def mounted(device, kind, options=()):
-    """A new file system on a device or an image."""
+def mounted(device, kind):
+    """A new file system on a device."""
     if not shutil.which(MKFS[kind][0]):
         raise Missing(f"{MKFS[kind][0]} is not installed")
     subprocess.run([*MKFS[kind], device], check=True)
     mount = tempfile.mkdtemp(prefix="depotd-bench-", dir="/var/tmp")
     try:
-        subprocess.run(["mount", *options, device, mount], check=True)
+        subprocess.run(["mount", device, mount], check=True)
         try:
             os.chmod(mount, 0o755)
             yield mount
@@ -49,17 +49,30 @@ def mounted(device, kind, options=()):
 
 
 @contextlib.contextmanager
+def loop_device(path, request_kib):
+    """The largest request is said, since a loop device keeps what an earlier user set."""
+    device = subprocess.run(["losetup", "--find", "--show", path], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        with open(f"/sys/block/{os.path.basename(device)}/queue/max_sectors_kb", "w", encoding="ascii") as f:
+            f.write(str(request_kib))
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=False)
+
+
+@contextlib.contextmanager
 def loop_mount(size_mib, kind="ext4"):
     """On a loop device over an image file in /var/tmp."""
     with tempfile.NamedTemporaryFile(prefix="depotd-bench-", suffix=".img", dir="/var/tmp") as image:
         image.truncate(size_mib << 20)
-        with mounted(image.name, kind, ("-o", "loop")) as mount:
+        with loop_device(image.name, 1280) as device, mounted(device, kind) as mount:
             yield mount
 
 
 @contextlib.contextmanager
 def slow_mount(size_mib, kind="ext4"):
-    """On a disk with 1 ms for each write: nbdkit's memory behind its delay filter, a file by nbdfuse, a loop device on that."""
+    """On a disk with 1 ms for each write: nbdkit's memory behind its delay filter, a file by nbdfuse, a loop device on that. It does one
+    write after the other, of 128 KiB at the most (that is FUSE's)."""
     for tool in ("nbdkit", "nbdfuse", "losetup"):
         if not shutil.which(tool):
             raise Missing(f"{tool} is not installed")
@@ -70,19 +83,15 @@ def slow_mount(size_mib, kind="ext4"):
     open(disk, "wb").close()
     server = subprocess.Popen(["nbdfuse", disk, "--command", "nbdkit", "-s", "--filter=delay", "memory", f"{size_mib}M", "wdelay=1ms"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    device = None
     try:
         deadline = time.monotonic() + 10
         while os.path.getsize(disk) == 0:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise Missing("nbdfuse shows no disk here")
             time.sleep(0.05)
-        device = subprocess.run(["losetup", "--find", "--show", disk], check=True, capture_output=True, text=True).stdout.strip()
-        with mounted(device, kind) as mount:
+        with loop_device(disk, 1280) as device, mounted(device, kind) as mount:
             yield mount
     finally:
-        if device:
-            subprocess.run(["losetup", "--detach", device], check=False)
         if not quietly("fusermount3", "-u", disk) and not quietly("umount", disk):
             quietly("umount", "-l", disk)
         try:
