@@ -9,6 +9,7 @@ Bytes are not remembered: content(token, index, size) makes them again. Thread-s
 """
 import base64
 import collections
+import copy
 import hashlib
 import json
 import os
@@ -142,6 +143,13 @@ class Ledger:
         self.counts = collections.Counter()
         self.bytes = 0
         self.cycle = 0
+
+    def copy(self):
+        """One that goes its own way from here on."""
+        other = Ledger()
+        other.attempts, other.kept, other.counts = copy.deepcopy((self.attempts, self.kept, self.counts))
+        other.violations, other.bytes, other.cycle = list(self.violations), self.bytes, self.cycle
+        return other
 
     # --- while clients run ---
 

@@ -31,9 +31,15 @@ def run(*command, timeout=60):
 
 def mkfs(kind, device):
     if kind == "xfs":
-        run("mkfs.xfs", "-q", "-f", device)
+        run("mkfs.xfs", "-q", "-f", "-s", "size=4096", device)
     else:
         run("mkfs.ext4", "-q", "-F", "-O", "has_journal", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", device)
+
+
+def is_mounted(path):
+    """By the kernel's list: a file system that failed answers no stat()."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        return any(line.split()[1] == path for line in mounts)
 
 
 class Volume:
@@ -88,7 +94,7 @@ class Volume:
     def unmount(self, forced=False):
         """Bounded; forced: whatever still uses it, lets go of it (lazily), so that nothing stays mounted."""
         end = time.monotonic() + 10
-        while os.path.ismount(self.path) or self._is_mounted():
+        while is_mounted(self.path):
             result = subprocess.run(["umount", self.path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, timeout=60)
             if result.returncode == 0:
@@ -100,9 +106,6 @@ class Volume:
                 return
             time.sleep(0.02)
 
-    def _is_mounted(self):
-        with open("/proc/self/mounts", encoding="utf-8") as mounts:
-            return any(line.split()[1] == self.path for line in mounts)
 
     def cut(self, flush=False):
         fd = os.open(self.path, os.O_RDONLY)

@@ -19,8 +19,8 @@ NAMES = ("report.pdf", "photo.jpg", "notes.txt", "données – 表 😀.bin", "a
 BYTES_MAX = 96 * MIB  # kept in one run; further files are small
 
 
-def some_size(chance, small):
-    pick = chance.random()
+def some_size(chance, small, coarse):
+    pick = chance.random() * (0.95 if coarse else 1)
     if pick < 0.05:
         return 0
     if pick < 0.45:
@@ -37,13 +37,14 @@ def some_size(chance, small):
 
 
 class Mix:
-    """How often a client does what; keys: whether uploads carry Idempotency-Key."""
+    """How often a client does what; keys: how many uploads carry Idempotency-Key; coarse: no tiny chunks and nothing huge."""
 
-    def __init__(self, put=60, form=12, patch=12, delete=10, get=6, keys=0.0, small=False):
+    def __init__(self, put=60, form=12, patch=12, delete=10, get=6, keys=0.0, small=False, coarse=False):
         self.operations = ("put", "form", "patch", "delete", "get")
         self.weights = (put, form, patch, delete, get)
         self.keys = keys
         self.small = small
+        self.coarse = coarse
 
 
 class Load:
@@ -134,12 +135,12 @@ class Load:
     def _upload(self, connection, act, token, door, mine):
         small = self.mix.small or self.ledger.bytes > BYTES_MAX
         names = act.sample(NAMES, act.randrange(1, 6) if door == "form" else 1)
-        files = [File("%d %s" % (i, name), some_size(act, small)) for i, name in enumerate(names)]
+        files = [File("%d %s" % (i, name), some_size(act, small, self.mix.coarse)) for i, name in enumerate(names)]
         attempt = Attempt(token, "form" if door == "form" else "put", files,
                           tags=sorted(act.sample(("a", "q4", "été", "urgent"), act.randrange(0, 3))),
                           visibility=act.choice((None, None, "public")),
                           key=token if act.random() < self.mix.keys else None, digest=act.random() < 0.2,
-                          coding=act.choice((None, None, None, 100, 8192, 70_000)))
+                          coding=act.choice((None, None, None, 8192, 70_000, 8192 if self.mix.coarse else 100)))
         self.ledger.begin(attempt)
         request = attempt.request()
         if act.random() < 0.08:  # slowly, so that a crash finds it half-way
