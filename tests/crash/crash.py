@@ -30,7 +30,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "http")]
 import scene  # noqa: E402
 from scene import Broken, Skipped  # noqa: E402
 
-SCENARIOS = ("kill", "powercut", "syscalls", "device_fails")
+SCENARIOS = ("kill", "powercut", "syscalls", "device_fails", "outage", "network")
 SKIPPED = 77
 
 

@@ -57,6 +57,10 @@ def settled(record):
     return {k: v for k, v in record.items() if k != "registered"}
 
 
+class Unanswered(Exception):
+    """An audit's own request was refused."""
+
+
 class File:
     """One file of an attempt, as the client sends it."""
 
@@ -218,12 +222,16 @@ class Ledger:
         self.counts["audits"] += 1
         return set(listed)
 
-    def list(self, connection):
-        listed, target = {}, "/files?limit=1000"
+    def list(self, connection, patience=10.0):
+        """All of it, by id. patience: how long it may answer 503 (the database comes back)."""
+        listed, target, end = {}, "/files?limit=1000", time.monotonic() + patience
         while target:
             response = connection.exchange("GET", target)
+            if response.status == 503 and time.monotonic() < end:
+                time.sleep(0.02)
+                continue
             if response.status != 200:
-                raise RuntimeError("GET %s: %r" % (target, response))
+                raise Unanswered("GET %s: %r" % (target, response))
             page = response.json()
             for record in page["files"]:
                 if record["id"] in listed:
@@ -233,13 +241,18 @@ class Ledger:
             target = cursor and "/files?limit=1000&cursor=" + urllib.parse.quote(cursor)
         return listed
 
-    def _wait_for_rows(self, connection, within):
-        """The list once every kept file is in it; or as it is when the time is over."""
-        end = time.monotonic() + within
+    def _wait_for_rows(self, connection, within, forever=15.0):
+        """The list once every kept file is in it, which is to be soon; or as it is when the time is over."""
+        began = time.monotonic()
         while True:
             listed = self.list(connection)
             missing = [k for k in self.kept.values() if k.deletion is None and k.id not in listed]
-            if not missing or time.monotonic() > end:
+            took = time.monotonic() - began
+            if not missing:
+                if took > within + 0.5:
+                    self.violation("all rows are there, after %.1f s instead of %g s", took, within)
+                return listed
+            if took > forever:
                 return listed
             time.sleep(0.02)
 

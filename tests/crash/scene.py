@@ -7,9 +7,8 @@ import sys
 import tempfile
 import time
 
-import raw_http
 from depotd_server import DepotdServer
-from ledger import Ledger
+from ledger import Ledger, Unanswered
 from workload import Load, Mix
 
 # A daemon ends with the harness, however that ends.
@@ -102,8 +101,6 @@ class Scene:
         except AssertionError as problem:
             raise Broken(str(problem)) from problem
         self.say("started in %.0f ms", (time.monotonic() - began) * 1000)
-        if self.keys and not self.ledger.attempts and not keys_are_kept(self.server):
-            self.keys = 0.0  # a build without Idempotency-Key
 
     def load(self, cycle, clients=16, tolerant=False, **mix):
         self.ledger.cycle = cycle
@@ -138,9 +135,13 @@ class Scene:
     def audit(self, everything=False, sweep=None, repeats=12):
         """All promises, on the daemon that was started anew. Broken with all that was found."""
         sweep = everything or self.chance.random() < 0.4 if sweep is None else sweep
-        if self.keys:
-            self.ledger.repeat_keys(self.server, self.chance, repeats)
-        listed = self.ledger.audit(self.server, self.chance, everything=everything)
+        try:
+            listed = self.ledger.audit(self.server, self.chance, everything=everything)
+            if self.keys and repeats:
+                self.ledger.repeat_keys(self.server, self.chance, repeats)
+                listed = self.ledger.audit(self.server, self.chance, everything=False)
+        except Unanswered as problem:
+            raise Broken("\n".join(self.ledger.violations + [str(problem)])) from problem
         if sweep:
             self.ledger.audit_disk(self.server, listed)
         # What the sweep has not come to yet is no finding: it is inside the grace.
@@ -176,14 +177,3 @@ class Scene:
         return "%d uploads asked, %d files kept, %d deleted, %d found unanswered and whole, %d keys repeated, 202: %d, 5xx: %d" % (
             counts["asked"], counts["kept"], counts["deleted"], counts["adopted"], counts["repeated"], counts["202"],
             sum(n for status, n in counts.items() if status.startswith("5")))
-
-
-def keys_are_kept(server):
-    """Whether this build knows Idempotency-Key: a repeat gives the same id."""
-    ids = set()
-    with raw_http.Connection((server.host, server.port)) as connection:
-        for _ in range(2):
-            ids.add(connection.exchange("PUT", "/files/key", [("Idempotency-Key", '"the harness asks"')], b"k").json()["id"])
-        for one in ids:
-            connection.exchange("DELETE", "/files/" + one)
-    return len(ids) == 1

@@ -33,7 +33,7 @@ def mkfs(kind, device):
     if kind == "xfs":
         run("mkfs.xfs", "-q", "-f", "-s", "size=4096", device)
     else:
-        run("mkfs.ext4", "-q", "-F", "-O", "has_journal", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", device)
+        run("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "has_journal", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", device)
 
 
 def is_mounted(path):
@@ -158,6 +158,7 @@ class Postgres:
         self.process = None
         os.mkdir(self.data, 0o700)
         os.chmod(self.sockets, 0o755)
+        os.chmod(directory, 0o755)
         for path in (self.data, self.sockets):
             if os.geteuid() == 0:
                 shutil.chown(path, "postgres", "postgres")
@@ -222,6 +223,15 @@ class Postgres:
                 pass
         self.process.wait()
         wait_until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids), "PostgreSQL's processes are gone", 20)
+        self.process = None
+
+    def stop(self):
+        """As an operator stops it: clients are cut off, what is committed stays."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
         self.process = None
 
     def freeze(self, frozen):

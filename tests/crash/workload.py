@@ -57,6 +57,7 @@ class Load:
         self.deadline = deadline
         self.changed = threading.Condition()
         self.answers = 0
+        self.limit = 1 << 30  # so many answers, and the clients pause
         self.broken = threading.Event()  # from here on a connection may break
         self.stopping = threading.Event()
         older = ledger.live()
@@ -91,6 +92,9 @@ class Load:
         number = 0
         try:
             while not self.stopping.is_set():
+                if self.answers >= self.limit:
+                    time.sleep(0.005)
+                    continue
                 number += 1
                 operation = chance.choices(self.mix.operations, self.mix.weights)[0]
                 act = random.Random("%s/%d" % (seed, number))  # one draw more or less changes nothing that comes after
