@@ -86,7 +86,8 @@ class Job:
         self.title = title
         self.scenario = scenario
         self.timeout = timeout
-        self.arguments = [part for key, value in arguments.items() for part in ("--" + key.replace("_", "-"), str(value))]
+        self.arguments = [part for key, value in arguments.items() if value != ""
+                          for part in ("--" + key.replace("_", "-"), str(value))]
 
     def run(self, environment):
         """(verdict, seconds, output)"""
@@ -115,15 +116,80 @@ def kill_jobs(chance, cycles, per_run=10):
             for _ in range(cycles // per_run) for store in ("sqlite", "postgres")]
 
 
+def powercut_jobs(chance, cycles, per_run=5):
+    ways = [("ext4", "sqlite", 0), ("xfs", "outside", 0), ("ext4", "inside", 0), ("xfs", "sqlite", 0), ("ext4", "outside", 0),
+            ("xfs", "inside", 0), ("ext4", "sqlite", 1), ("xfs", "inside", 1), ("ext4", "inside", 1), ("xfs", "outside", 1)]
+    jobs = []
+    for i in range(cycles // per_run):
+        fs, database, flush = ways[i % len(ways)]
+        jobs.append(Job("%d power cuts of %s, rows %s%s" % (per_run, fs, database, ", log flushed" if flush else ""), "powercut",
+                        60 + 30 * per_run, fs=fs, database=database, flush=flush, cycles=per_run, seed=chance.randrange(1 << 30)))
+    return jobs
+
+
+def syscall_jobs(full, chance):
+    """fault, call, where, phase, database, cut, how many in the short plan."""
+    sync = "fsync,fdatasync,syncfs"
+    sweeps = [
+        ("kill", "any", "", "requests", "sqlite", "", 30), ("kill-after", "any", "", "requests", "postgres", "", 20),
+        ("eio", "any", "", "requests", "sqlite", "", 25), ("eio", "any", "", "requests", "postgres", "", 15),
+        ("enospc", "any", "", "requests", "sqlite", "", 20), ("full", "any", "", "requests", "postgres", "", 10),
+        ("broken", "any", "", "requests", "sqlite", "", 10), ("emfile", "open,openat,openat2", "", "requests", "sqlite", "", 15),
+        ("eintr", "any", "", "requests", "postgres", "", 25), ("short", "any", "", "requests", "sqlite", "", 3),
+        ("lie", "any", "", "requests", "sqlite", "", 10), ("kill-after", "any", "", "requests", "sqlite", "xfs", 10),
+        ("kill", "any", "", "start", "sqlite", "", 25), ("eio", "any", "", "start", "sqlite", "", 20),
+        ("enospc", "any", "", "start", "sqlite", "", 15), ("emfile", "open,openat,openat2", "", "start", "sqlite", "", 10),
+        ("eio", sync, "", "requests", "sqlite", "ext4", 0), ("eio", sync, "", "requests", "postgres", "xfs", 0),
+        ("lie", sync, "", "requests", "sqlite", "ext4", 0), ("enomem", "alloc", "", "start", "sqlite", "", 15),
+        ("enomem", "alloc", "", "requests", "sqlite", "", 15), ("enomem", "alloc", "depotd", "requests", "postgres", "", 25),
+    ]
+    jobs = []
+    for fault, call, where, phase, database, cut, sample in sweeps:
+        title = "%s at %s of %s%s%s, %s" % (fault, "call N" if call == "any" else call.replace(",", "/") + " N",
+                                            "the start" if phase == "start" else "requests", " in " + where if where else "",
+                                            ", then a power cut of " + cut if cut else "", database)
+        shares = (8 if call == "alloc" else 4) if full and sample else 1
+        for i in range(shares):
+            jobs.append(Job(title + (": part %d of %d" % (i + 1, shares) if shares > 1 else ""), "syscalls", 7200 if full else 200,
+                            fault=fault, call=call, where=where, phase=phase, database=database, cut=cut,
+                            points="all" if full or not sample else sample, share="%d/%d" % (i, shares),
+                            seed=chance.randrange(1 << 30)))
+    return jobs
+
+
+def device_jobs(full, chance):
+    return [Job("a device of %s: %s, rows in %s" % (fs, "writes fail, then heal" if fault == "error" else "its write cache is lost",
+                                                   store), "device_fails", 300, fs=fs, fault=fault, store=store,
+                cycles=10 if full else 2, seed=chance.randrange(1 << 30))
+            for _ in range(10 if full else 1) for fs, fault, store in (("ext4", "error", "sqlite"), ("xfs", "error", "postgres"),
+                                                                       ("ext4", "cache", "postgres"), ("xfs", "cache", "sqlite"))]
+
+
+def outage_jobs(full, chance):
+    return [Job("the database goes away, the daemon is killed meanwhile", "outage", 400, cycles=10 if full else 5,
+                seed=chance.randrange(1 << 30)) for _ in range(50 if full else 2)]
+
+
+def network_jobs(full, chance):
+    return [Job("network: " + what, "network", 300, part=part, store=store, step=step, seed=chance.randrange(1 << 30))
+            for what, part, store, step in (("clients die at every offset", "offsets", "sqlite", 1),
+                                            ("clients die at every offset, rows in PostgreSQL", "offsets", "postgres", 1),
+                                            ("10,000 slow connections", "slow", "sqlite", 1),
+                                            ("1,000 uploads in flight", "uploads", "sqlite", 1),
+                                            ("slowhttptest", "slowhttptest", "sqlite", 1))]
+
+
 def plan(full, seed):
+    """Latencies are measured first and alone; see run_plan()."""
     chance = random.Random(seed)
-    return kill_jobs(chance, 1000 if full else 60)
+    return network_jobs(full, chance), (kill_jobs(chance, 1000 if full else 60) + powercut_jobs(chance, 1000 if full else 40)
+                                        + syscall_jobs(full, chance) + device_jobs(full, chance) + outage_jobs(full, chance))
 
 
 def run_plan(full, arguments):
     parser = argparse.ArgumentParser(prog="tests/crash/crash.py " + ("all" if full else "check"))
     parser.add_argument("--seed", type=int, default=20261122, help="the seeds of all runs follow from it")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="runs at once")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="runs at once")
     parser.add_argument("--only", default="", help="runs whose title contains it")
     parser.add_argument("--results", help="write a JSON line for each run: title, verdict, seconds, output")
     options = parser.parse_args(arguments)
@@ -131,29 +197,33 @@ def run_plan(full, arguments):
     environment = dict(os.environ, TMPDIR=roomy_directory(), PYTHONDONTWRITEBYTECODE="1")
     from postgres_cluster import ENVIRONMENT, PostgresCluster, binaries
     cluster = None
+    pool = None
     if ENVIRONMENT not in environment and binaries():
         cluster = PostgresCluster()
         cluster.start()
         environment[ENVIRONMENT] = cluster.url()
-    jobs = [job for job in plan(full, options.seed) if options.only in job.title]
-    failed = 0
-    pool = concurrent.futures.ThreadPoolExecutor(options.jobs)
+    failed = done = 0
+    alone, together = ([job for job in jobs if options.only in job.title] for jobs in plan(full, options.seed))
     try:
-        futures = {pool.submit(job.run, environment): job for job in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            job = futures[future]
-            verdict, took, output = future.result()
-            failed += verdict == "FAILED"
-            print("%-7s %s (%.1f s): %s" % (verdict, job.title, took, output.strip() if verdict == "FAILED"
-                                            else output.strip().splitlines()[-1] if output.strip() else ""), flush=True)
-            if options.results:
-                with open(options.results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps([job.title, verdict, took, output]) + "\n")
+        for jobs, workers in ((alone, 1), (together, options.jobs)):
+            pool = concurrent.futures.ThreadPoolExecutor(workers)
+            futures = {pool.submit(job.run, environment): job for job in jobs}
+            for future in concurrent.futures.as_completed(futures):
+                job = futures[future]
+                verdict, took, output = future.result()
+                done += 1
+                failed += verdict == "FAILED"
+                print("%-7s %s (%.1f s): %s" % (verdict, job.title, took, output.strip() if verdict == "FAILED"
+                                                else output.strip().splitlines()[-1] if output.strip() else ""), flush=True)
+                if options.results:
+                    with open(options.results, "a", encoding="utf-8") as file:
+                        file.write(json.dumps([job.title, verdict, took, output]) + "\n")
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
         if cluster is not None:
             cluster.remove()
-    print("%d runs, %d failed" % (len(jobs), failed))
+    print("%d runs, %d failed" % (done, failed))
     return 1 if failed else 0
 
 

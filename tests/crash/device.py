@@ -39,7 +39,6 @@ class Device(Volume):
                 image.truncate(self.megabytes << 20)
             mkfs(self.kind, self.image)
             self._connect()
-            self.attach()
             self.mount()
         except BaseException:
             self.__exit__(None, None, None)
@@ -94,5 +93,4 @@ class Device(Volume):
         self.unmount()
         self.detach()
         self._connect()
-        self.attach()
         self.mount()

@@ -214,10 +214,10 @@ def idle(_):
 
 
 def upload_in_flight(i):
-    """Declared sizes from 1 KiB to 4 GiB; up to 300 KB of it sent."""
-    size = (1 << 10) << (i % 23)
+    """Declared sizes from 1 KiB to 4 MiB (each is reserved on the disk); up to 300 KB of it sent."""
+    size = (1 << 10) << (i % 13)
     return (b"PUT /files/flight-%d HTTP/1.1\r\nHost: depot.example\r\nContent-Length: %d\r\n\r\n" % (i, size)
-            + content("flight", i, min(size - 1, (i % 16) * 20_000)))
+            + content("flight", i, min(size // 2, (i % 16) * 20_000)))
 
 
 def enough_descriptors(n):

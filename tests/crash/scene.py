@@ -1,4 +1,5 @@
 """What every scenario stands on: a daemon of its own, a ledger, and the walk of a cycle (load, fault, restart, audit)."""
+import ctypes
 import os
 import random
 import shutil
@@ -12,6 +13,8 @@ from ledger import Ledger, Unanswered
 from workload import Load, Mix
 
 # A daemon ends with the harness, however that ends.
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+
 TIED = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
@@ -32,6 +35,16 @@ def program(*names):
     for name in names:
         if shutil.which(name) is None:
             raise Skipped("%s is not installed" % name)
+
+
+def own_mounts():
+    """A mount namespace of its own. Nobody else's copy of ours keeps a file system alive that was cut off and unmounted here, and
+    what is mounted goes with this process, however it ends. Before any thread."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0 or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        raise Skipped("no mount namespace: %s" % os.strerror(ctypes.get_errno()))
 
 
 def wait_until(condition, what, seconds=20.0, pause=0.005):

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 
-from scene import Broken, Skipped, TIED, program, root_only, wait_until
+from scene import Broken, Skipped, TIED, own_mounts, program, root_only, wait_until
 
 GOINGDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 FLUSH_LOG, NO_FLUSH = 1, 2
@@ -45,6 +45,7 @@ def is_mounted(path):
 class Volume:
     def __init__(self, kind, megabytes=320, options=()):
         root_only("mounting a file system")
+        own_mounts()
         program("losetup", "mount", "mkfs.xfs" if kind == "xfs" else "mkfs.ext4")
         self.kind = kind
         self.options = list(options)
@@ -61,7 +62,6 @@ class Volume:
             with open(self.image, "wb") as image:
                 image.truncate(self.megabytes << 20)
             mkfs(self.kind, self.backing())
-            self.attach()
             self.mount()
         except BaseException:
             self.__exit__(None, None, None)
@@ -82,6 +82,9 @@ class Volume:
         self.loop = run("losetup", "--find", "--show", self.backing())
 
     def detach(self):
+        self.detach_loop()
+
+    def detach_loop(self):
         if self.loop is not None:
             subprocess.run(["losetup", "--detach", self.loop], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.loop = None
@@ -89,7 +92,10 @@ class Volume:
     # --- what scenarios do ---
 
     def mount(self):
+        """The loop device goes by itself with the mount, even where this process is killed."""
+        self.attach()
         run("mount", "-t", self.kind, *(["-o", ",".join(self.options)] if self.options else []), self.loop, self.path)
+        self.detach_loop()
 
     def unmount(self, forced=False):
         """Bounded; forced: whatever still uses it, lets go of it (lazily), so that nothing stays mounted."""
