@@ -25,7 +25,8 @@ say         = $(if $(V),,@printf '  %-6s %s\n' $(1) '$(2)')
 DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev libpq-dev libsqlite3-dev uuid-dev \
                 libssl-dev libjansson-dev libinih-dev libsystemd-dev zlib1g-dev
 DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev cppcheck gcovr postgresql \
-                chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs xfsprogs nbdkit libnbd-bin
+                chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs xfsprogs nbdkit libnbd-bin fuse3 \
+                slowhttptest
 
 LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd zlib
 HAVE       := $(shell $(PKG_CONFIG) --exists $(LIBRARIES) 2>/dev/null && echo yes)
@@ -52,7 +53,7 @@ OBJECTS    := $(SOURCES:%.c=$(BUILD)/%.o)
 MAIN       := $(BUILD)/src/main.o
 LIBRARY    := $(BUILD)/libdepotd.a
 
-.PHONY: all run check check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
+.PHONY: all run check check-crash check-asan check-tsan fuzz lint format format-check bench install uninstall clean help \
         unit fuzzers shim docs style libraries bench-programs packages-build packages-check print-cflags FORCE
 .DEFAULT_GOAL := all
 
@@ -71,6 +72,10 @@ check-asan: packages-build packages-check ## unit and HTTP tests under AddressSa
 
 check-tsan: packages-build packages-check ## unit and HTTP tests under ThreadSanitizer
 	@$(PYTHON) tests/run.py tsan
+
+check-crash: packages-build packages-check ## thousands of crashes, power cuts and failures: hours
+	@$(MAKE) --no-print-directory all shim
+	@$(PYTHON) tests/crash/crash.py all $(ARGS)
 
 fuzz: packages-build packages-check ## every fuzz target for FUZZ_SECONDS (60)
 	@$(PYTHON) tests/run.py fuzz

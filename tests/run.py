@@ -354,6 +354,21 @@ def stage_http():
     modules("http", GCC, "tests/http/test_*.py", ["sqlite", "postgres"])
 
 
+def stage_crash():
+    """The short plan of tests/crash; `make check-crash` runs the long one."""
+    if not build("crash", GCC, "all", "shim"):
+        return
+    start = time.monotonic()
+    with tempfile.NamedTemporaryFile("r", suffix=".results") as results:
+        outcome = run([sys.executable, "tests/crash/crash.py", "check", "--results", results.name, "--only", ONLY], 1800,
+                      {"DEPOTD_TEST_BINARY": GCC.binary, **Postgres.environment()})
+        lines = [json.loads(line) for line in results if line.endswith("\n")]
+    for title, verdict, duration, output in lines:
+        REPORT.result("crash", title, verdict, duration, output)
+    if outcome.status != 0 and not any(line[1] == "FAILED" for line in lines):
+        REPORT.result("crash", "the plan runs to its end", "FAILED", time.monotonic() - start, outcome.output)
+
+
 def stage_browser():
     modules("browser", GCC, "tests/browser/test_*.py", ["sqlite"])
 
