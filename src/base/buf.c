@@ -24,7 +24,7 @@ void buf_release(struct buf *b)
 void buf_reset(struct buf *b)
 {
 	b->len = 0;
-	b->failed = false;
+	b->failed = b->no_memory = false;
 	if (b->data != NULL)
 		b->data[0] = '\0';
 }
@@ -48,7 +48,7 @@ static bool buf_reserve(struct buf *b, size_t n)
 		cap = b->max + 1;
 	char *data = realloc(b->data, cap);
 	if (data == NULL) {
-		b->failed = true;
+		b->failed = b->no_memory = true;
 		return false;
 	}
 	b->data = data;

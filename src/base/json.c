@@ -57,7 +57,8 @@ json_t *json_parse(const char *text, size_t n, struct err *err)
 	json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (value != NULL)
 		return value;
-	if (json_error_code(&error) == json_error_out_of_memory)
+	/* Most of jansson's ways out for want of memory leave no word of it; each of the others has one. */
+	if (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0')
 		err_set(err, ERR_NO_MEMORY, "no memory for JSON");
 	else
 		err_set(err, ERR_INVALID, "JSON: line %d, column %d: %s", error.line, error.column,

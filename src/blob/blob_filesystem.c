@@ -26,6 +26,15 @@ int fs_still_there(int fd)
 	return fstat(fd, &st);
 }
 
+int fs_unlink(int dir, const char *name)
+{
+	int rc;
+	do
+		rc = unlinkat(dir, name, 0);
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
 int fs_fsync(int fd)
 {
 	int rc;

@@ -80,6 +80,8 @@ void fs_leaves_release(struct blob_filesystem *fs);
 int fs_fsync(int fd);
 /* 0, or -1 with EIO where the file system was shut down, which a sync may keep quiet about. */
 int fs_still_there(int fd);
+/* unlinkat() that goes on after EINTR: network file systems and FUSE have it. */
+int fs_unlink(int dir, const char *name);
 
 /* --- files without a name, or with one in tmp/ --- */
 

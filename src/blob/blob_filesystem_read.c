@@ -226,10 +226,10 @@ int fs_remove(struct blob_store *store, const struct uuid *id, struct err *err)
 	if (leaf < 0)
 		return errno == ENOENT ? 0 : err_set_errno(err, ERR_IO, "remove a stored file");
 	uuid_format(id, name);
-	if (unlinkat(leaf, name, 0) < 0)
+	if (fs_unlink(leaf, name) < 0)
 		rc = errno == ENOENT ? 0 : err_set_errno(err, ERR_IO, "remove %s", name);
 	fs_meta_name(id, name);
-	if (rc >= 0 && unlinkat(leaf, name, 0) < 0 && errno != ENOENT)
+	if (rc >= 0 && fs_unlink(leaf, name) < 0 && errno != ENOENT)
 		rc = err_set_errno(err, ERR_IO, "remove %s", name);
 	close(leaf);
 	fs_space_look(fs);

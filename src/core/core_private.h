@@ -107,6 +107,8 @@ int sweep_descriptions(struct core *core, struct sweep_summary *summary, struct 
  * whatever order the writers come). 1 written, 0 not, also when the bytes are gone; -1.
  */
 int describe_if_newer(struct core *core, const struct file_record *record, struct err *err);
+/* What file_record_describe() failed for: always -1. */
+int description_failed(const struct buf *text, struct err *err);
 
 /* --- maintenance --- */
 

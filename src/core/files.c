@@ -205,6 +205,13 @@ int files_list(struct core *core, const struct list_query *query, struct file_li
 
 /* --- changing --- */
 
+int description_failed(const struct buf *text, struct err *err)
+{
+	if (text->no_memory)
+		return err_set(err, ERR_NO_MEMORY, "a description");
+	return err_set(err, ERR_INVALID, "name, tags and attributes are too large together");
+}
+
 static int describe_locked(struct core *core, const struct file_record *record, struct err *err)
 {
 	struct file_record *described = NULL;
@@ -219,7 +226,7 @@ static int describe_locked(struct core *core, const struct file_record *record, 
 	buf_init(&text, BLOB_DESCRIPTION_MAX);
 	file_record_describe(record, &text);
 	if (text.failed)
-		rc = err_set(err, ERR_INVALID, "name, tags and attributes are too large together");
+		rc = description_failed(&text, err);
 	else
 		rc = blob_describe(core->blobs, &record->id, buf_text(&text), text.len, err);
 	buf_release(&text);
@@ -255,10 +262,9 @@ static int check_describable(const struct file_record *record, struct err *err)
 	struct buf text;
 	buf_init(&text, BLOB_DESCRIPTION_MAX);
 	file_record_describe(record, &text);
-	bool fits = !text.failed;
+	int rc = text.failed ? description_failed(&text, err) : 0;
 	buf_release(&text);
-	return fits ? 0
-		    : err_set(err, ERR_INVALID, "name, tags and attributes are too large together");
+	return rc;
 }
 
 /* Its row comes with the database, within moments of its return: then it can be changed. */

@@ -239,6 +239,8 @@ static int print_labels(const struct file_labels *labels, struct buf *tags, stru
 		json_print(labels->attributes, attributes);
 	else
 		buf_puts(attributes, "{}");
+	if (tags->no_memory || attributes->no_memory)
+		return err_set(err, ERR_NO_MEMORY, "tags and attributes");
 	if (tags->failed || attributes->failed)
 		return err_set(err, ERR_INVALID, "tags or attributes are too large");
 	return 0;
@@ -309,8 +311,7 @@ static int seal_described(struct upload *upload, struct err *err)
 	struct buf *description = &upload->description;
 	file_record_describe(upload->record, description);
 	if (description->failed)
-		return err_set(err, ERR_INVALID,
-			       "name, tags and attributes are too large together");
+		return description_failed(description, err);
 	int rc = seal_small(upload, err);
 	if (rc != 0)
 		return rc < 0 ? -1 : 0;

@@ -18,6 +18,7 @@ struct buf {
 	size_t cap;
 	size_t max; /* ceiling of len in bytes */
 	bool failed;
+	bool no_memory; /* it failed for want of memory, not for its ceiling */
 };
 
 void buf_init(struct buf *b, size_t max);
