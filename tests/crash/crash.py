@@ -133,7 +133,8 @@ def syscall_jobs(full, chance):
     sweeps = [
         ("kill", "any", "", "requests", "sqlite", "", 30), ("kill-after", "any", "", "requests", "postgres", "", 20),
         ("eio", "any", "", "requests", "sqlite", "", 25), ("eio", "any", "", "requests", "postgres", "", 15),
-        ("enospc", "any", "", "requests", "sqlite", "", 20), ("full", "any", "", "requests", "postgres", "", 10),
+        ("enospc", "any", "", "requests", "sqlite", "", 20), ("full", "any", "objects", "requests", "postgres", "", 10),
+        ("full", "any", "metadata.db", "requests", "sqlite", "", 5),
         ("broken", "any", "", "requests", "sqlite", "", 10), ("emfile", "open,openat,openat2", "", "requests", "sqlite", "", 15),
         ("eintr", "any", "", "requests", "postgres", "", 25), ("short", "any", "", "requests", "sqlite", "", 3),
         ("lie", "any", "", "requests", "sqlite", "", 10), ("kill-after", "any", "", "requests", "sqlite", "xfs", 10),
