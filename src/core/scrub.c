@@ -24,6 +24,7 @@
 #include "upkeep_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
+#define SAVED_NS (SECOND_NS / 10)
 
 enum {
 	DUE_BATCH = 200,
@@ -75,14 +76,14 @@ static bool wait_until(struct core *core, int64_t until_ns, bool wakeable)
 	return stop;
 }
 
-/* What was not used while there was nothing to do is not saved up. False: stop. */
+/* What the reading itself took counts; more than that is not saved up while there is nothing to do. False: stop. */
 static bool pay(struct core *core, int64_t n)
 {
 	struct scrubber *s = core->scrubber;
 	int64_t rate = core->config.scrub_rate, now = clock_monotonic_ns();
 	if (rate > 0) {
-		if (s->paid_until_ns < now)
-			s->paid_until_ns = now;
+		if (s->paid_until_ns < now - SAVED_NS)
+			s->paid_until_ns = now - SAVED_NS;
 		s->paid_until_ns += (int64_t)((double)n / (double)rate * (double)SECOND_NS);
 		return !wait_until(core, s->paid_until_ns, false);
 	}
