@@ -31,6 +31,13 @@ static const struct command commands[] = {
 	{.name = "check",
 	 .summary = "compare rows and stored files, both ways",
 	 .text = "Prints a line for each finding and a summary. May run beside a serving daemon.\n"
+		 "--verify reads every file and compares its SHA-256. --repair destroys no bytes: "
+		 "it "
+		 "writes descriptions\n"
+		 "anew, removes (and prints) rows whose bytes are gone, makes lost rows again from "
+		 "their files or moves bytes\n"
+		 "without a row to aside/ in the data directory, and marks damaged files, which "
+		 "stay a finding.\n"
 		 "Exits 0 when nothing was found (or, with --repair, nothing is left to mend), 1 "
 		 "with findings, 2 when it\n"
 		 "could not run.\n",
@@ -41,7 +48,9 @@ static const struct command commands[] = {
 	 .summary = "rebuild the rows from the stored files alone",
 	 .text = "Every stored file describes itself: an empty database comes back from the data "
 		 "directory.\n"
-		 "Rows that are there already stay as they are. Exits 0 when every file has its "
+		 "Rows that are there already stay as they are, unless the database was restored "
+		 "to an earlier time\n"
+		 "and is behind the files. Exits 0 when every file has its "
 		 "row, else 1.\n",
 	 .cannot_run = EXIT_FAILED,
 	 .run = reindex_run},

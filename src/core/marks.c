@@ -26,7 +26,7 @@ struct mark {
 	int64_t number;
 };
 
-/* "depotd 1 UUID NUMBER\n" */
+/* "depotd 1 UUID NUMBER\n", the number in 20 digits: of one length, so that it can be written over */
 static bool parse(const struct buf *text, struct mark *out)
 {
 	char id[UUID_TEXT_LEN + 1];
@@ -55,7 +55,7 @@ static int write_mark(struct blob_store *blobs, const struct mark *mark, struct 
 {
 	char id[UUID_TEXT_LEN + 1], text[BLOB_MARK_MAX];
 	uuid_format(&mark->directory, id);
-	int n = snprintf(text, sizeof(text), "depotd 1 %s %" PRId64 "\n", id, mark->number);
+	int n = snprintf(text, sizeof(text), "depotd 1 %s %020" PRId64 "\n", id, mark->number);
 	return blob_set_mark(blobs, text, (size_t)n, err);
 }
 
