@@ -444,8 +444,7 @@ static int finish(struct check *check)
 	static const struct uuid none;
 	if (!check->options->repair)
 		return 0;
-	if (check->behind && check->left == 0 &&
-	    marks_settle(check->metadata, check->blobs, check->err) < 0)
+	if (check->left == 0 && marks_settle(check->metadata, check->blobs, check->err) < 0)
 		return -1;
 	if (check->behind)
 		report(check, FINDING_DATABASE_BEHIND, &none, check->left == 0,

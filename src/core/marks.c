@@ -6,7 +6,8 @@
  * counted up, the database first, the directory after: so a database is never behind its directory, whatever crashes in between,
  * unless it was set back. Then the mark does not move any more, and nothing is removed, until `reindex` (or `check --repair`) has
  * given every file its row and settles the two. A directory without a mark is new or was written by an earlier release: it gets
- * one. A database without a row for a directory that has a mark is another one. Each directory has its own row, so nodes that
+ * one. A database without a row for a directory that has a mark is another one, or was lost; unless it is empty and the directory
+ * nearly so, as after trying things out: then it takes the directory over, and what little is in there is garbage like any. Each directory has its own row, so nodes that
  * share a database do not hide each other's loss. Counted within a second or two of a registration (sweep.c), so what can be
  * missed is a database set back to a moment in the last two seconds before a crash.
  * Threads: the sweeper's; the command line, beside it: then one more than the other is as good.
@@ -20,6 +21,8 @@
 #include "depotd/metadata/upkeep.h"
 
 #include "upkeep_private.h"
+
+enum { FEW = 16 }; /* files */
 
 struct mark {
 	struct uuid directory;
@@ -85,6 +88,26 @@ static int disagree(bool known, int64_t database, const struct mark *mark, struc
 	return 0;
 }
 
+static int count(void *context, const struct blob_info *info)
+{
+	(void)info;
+	return ++*(unsigned *)context > FEW;
+}
+
+/* 1 there is nothing to lose: no rows, and few files; 0, -1. */
+static int is_fresh(struct metadata *metadata, struct blob_store *blobs, struct err *err)
+{
+	struct file_list list = {0};
+	unsigned n = 0;
+	if (metadata_walk(metadata, NULL, 1, &list, err) < 0)
+		return -1;
+	bool empty = list.n == 0;
+	file_list_release(&list);
+	if (!empty)
+		return 0;
+	return blob_walk(blobs, count, &n, err) < 0 ? -1 : n <= FEW;
+}
+
 int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err *err)
 {
 	struct mark mark;
@@ -97,7 +120,10 @@ int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err 
 	rc = metadata_mark(metadata, &mark.directory, &database, err);
 	if (rc < 0)
 		return -1;
-	return rc == 1 && database >= mark.number ? 1 : disagree(rc == 1, database, &mark, err);
+	if (rc == 1)
+		return database >= mark.number ? 1 : disagree(true, database, &mark, err);
+	rc = is_fresh(metadata, blobs, err);
+	return rc == 0 ? disagree(false, 0, &mark, err) : rc;
 }
 
 int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct err *err)
@@ -110,10 +136,14 @@ int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct er
 	if (rc != 1)
 		return rc < 0 ? -1 : 0;
 	rc = metadata_mark_advance(metadata, &mark.directory, mark.number, &next, err);
-	if (rc == 0)
-		return marks_agree(metadata, blobs, err);
-	if (rc < 0)
-		return -1;
+	if (rc == 0) {
+		rc = marks_agree(metadata, blobs, err);
+		next = mark.number;
+		if (rc == 1 && metadata_mark_set(metadata, &mark.directory, next, err) < 0)
+			rc = -1;
+	}
+	if (rc != 1)
+		return rc;
 	mark.number = next;
 	return write_mark(blobs, &mark, err) < 0 ? -1 : 1;
 }
@@ -123,7 +153,9 @@ int marks_settle(struct metadata *metadata, struct blob_store *blobs, struct err
 	struct mark mark;
 	int64_t database = 0;
 	int rc = read_mark(blobs, &mark, err);
-	if (rc == 0 || rc == 2)
+	if (rc == 0) /* the next sweep makes one */
+		return 0;
+	if (rc == 2)
 		return begin(metadata, blobs, err) < 0 ? -1 : 0;
 	if (rc < 0 || metadata_mark(metadata, &mark.directory, &database, err) < 0)
 		return -1;

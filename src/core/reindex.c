@@ -205,7 +205,7 @@ int maintenance_reindex(struct metadata *metadata, struct blob_store *blobs,
 	if (rc == 0)
 		rc = flush(reindex);
 	/* Files that got no row would be swept: with them it stays as it is. */
-	if (rc == 0 && reindex->behind && summary->failed == 0)
+	if (rc == 0 && summary->failed == 0)
 		rc = marks_settle(metadata, blobs, err);
 	free(reindex);
 	return rc;

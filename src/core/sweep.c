@@ -304,6 +304,7 @@ int core_start_sweeper(struct core *core, struct err *err)
 {
 	pthread_condattr_t monotonic;
 	sigset_t all, before;
+	struct err ignored; /* the first sweep says it */
 	struct sweeper *sweeper = calloc(1, sizeof(*sweeper));
 	if (!sweeper)
 		return err_set(err, ERR_NO_MEMORY, "sweeper");
@@ -313,6 +314,10 @@ int core_start_sweeper(struct core *core, struct err *err)
 	pthread_cond_init(&sweeper->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	core->sweeper = sweeper;
+	/* Before the first request: whether there is nothing to lose shows only while the database is as it was. */
+	pthread_mutex_lock(&core->sweeping);
+	(void)count_on(core, &ignored);
+	pthread_mutex_unlock(&core->sweeping);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int rc = pthread_create(&sweeper->thread, NULL, sweeper_thread, core);

@@ -43,7 +43,7 @@ enum { DAMAGE_TEXT_MAX = 160 }; /* what is wrong with a file, for people */
 
 /* 1 directory and database belong together and have moved on by one, 0 not (err says how), -1 not known now. */
 int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct err *err);
-/* The same without moving on; 1 also where neither has a mark yet. */
+/* The same without moving on; 1 also where neither has a mark yet, or there is nothing to lose. */
 int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err *err);
 /* The rows have been made from the files: from now on the two agree. */
 int marks_settle(struct metadata *metadata, struct blob_store *blobs, struct err *err);

@@ -276,9 +276,10 @@ class SetBack(ScrubCase):
     def test_a_database_that_does_not_know_the_directory_is_another_one(self):
         with self.own_server(self.settings) as server:
             file = self.put("f", b"f")
+            self.put("g", b"g")
             server.stop()
             server.sql("DELETE FROM %s" % self.table("directory_mark"))
-            server.sql("DELETE FROM %s" % self.table("file"))
+            server.sql("DELETE FROM %s WHERE id = '%s'" % (self.table("file"), file["id"]))
             server.start()
             self.wait_for("depotd_sweep_blocked", 1)
             self.assertTrue(os.path.exists(self.path(file)))

@@ -275,6 +275,8 @@ static void set_back(struct scene *scene)
 	buf_release(&text);
 }
 
+static const char other_directory[] = "depotd 1 0192f0c1-0000-7000-8000-000000000001 1\n";
+
 static int sweep(struct scene *scene, struct sweep_summary *summary)
 {
 	return maintenance_sweep(scene->core, summary, &scene->err);
@@ -373,8 +375,37 @@ static void a_mark_that_cannot_be_read_stops_the_sweep_until_reindex(void **stat
 static void another_directorys_database_stops_the_sweep(void **state)
 {
 	struct scene *scene = *state;
-	write_mark(scene, "depotd 1 0192f0c1-0000-7000-8000-000000000001 1\n");
+	scene_put(scene, "f", "x");
+	write_mark(scene, other_directory);
 	assert_blocked(scene);
+	reindex(scene);
+	assert_swept(scene, 0);
+}
+
+static void an_empty_database_takes_a_directory_over_that_has_next_to_nothing(void **state)
+{
+	struct scene *scene = *state;
+	struct uuid id = scene_put(scene, "f", "x");
+	scene_drop_row(scene, &id);
+	write_mark(scene, other_directory);
+	assert_swept(scene, 1);
+	scene_put(scene, "g", "y");
+	assert_swept(scene, 0);
+}
+
+static void an_empty_database_is_lost_where_there_are_files_whatever_comes_after(void **state)
+{
+	struct scene *scene = *state;
+	for (int i = 0; i < 20; i++) {
+		struct uuid id = scene_put(scene, "f", "x");
+		scene_drop_row(scene, &id);
+	}
+	write_mark(scene, other_directory);
+	assert_blocked(scene);
+	scene_put(scene, "g", "y");
+	assert_blocked(scene);
+	assert_int_equal(reindex(scene).registered, 20);
+	assert_swept(scene, 0);
 }
 
 static void a_directory_of_an_earlier_release_gets_its_mark(void **state)
@@ -447,6 +478,8 @@ int main(void)
 		MARKS(a_reindex_that_could_not_bring_all_back_leaves_the_sweep_stopped),
 		MARKS(a_mark_that_cannot_be_read_stops_the_sweep_until_reindex),
 		MARKS(another_directorys_database_stops_the_sweep),
+		MARKS(an_empty_database_takes_a_directory_over_that_has_next_to_nothing),
+		MARKS(an_empty_database_is_lost_where_there_are_files_whatever_comes_after),
 		MARKS(a_directory_of_an_earlier_release_gets_its_mark),
 		MARKS(repair_sets_aside_what_a_lost_row_cannot_be_made_from),
 	};
