@@ -2,9 +2,10 @@
  * The group committer: uploads that end together become durable together, and get their rows in one transaction.
  *
  * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are durable
- * and have no names; publishers give them theirs first. Then the rows are written and all are answered. Whoever brings a request while
- * nobody commits is the committer, until no request waits: a lone upload is handed to nobody, a crowd has one committer (two were
- * no faster). I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
+ * and have no names; publishers give them theirs first. Then the rows are written and all are answered. Journal and database are two
+ * desks, one behind the other: while one batch is with the database the next is being journaled. Whoever brings a request to
+ * a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a crowd has one at each
+ * desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
  * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
  * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() and
  * commit_batch() on one of these at a time.
@@ -28,14 +29,18 @@ enum {
 	QUEUE_MAX = 16384, /* requests that may wait: more than there are connections */
 };
 
-struct committer {
-	pthread_mutex_t lock; /* guards all; not held while a batch is committed */
+/* Requests that wait, and whose turn it is. */
+struct desk {
 	struct batch_item *head, *tail;
 	size_t depth;
-	bool busy;                           /* somebody commits */
-	struct batch_item *items[BATCH_MAX]; /* his who commits, as all below */
+	bool minded; /* somebody has the desk: what stands below is his */
 	struct upload_commit *commits[BATCH_MAX], *failed[BATCH_MAX];
-	struct registration registrations[BATCH_MAX];
+};
+
+struct committer {
+	pthread_mutex_t lock; /* guards the desks' queues; not held while a batch is worked on */
+	struct desk journal, database;
+	struct registration registrations[BATCH_MAX]; /* of who has the database's desk */
 };
 
 static void commit_fail(struct upload_commit *commit, const struct err *err)
@@ -154,22 +159,14 @@ static void finish(struct core *core, struct upload_commit *commit)
 	commit->done(commit);
 }
 
-static size_t count_files(struct batch_item **items, size_t n)
-{
-	size_t files = 0;
-	for (size_t i = 0; i < n; i++)
-		files += ((struct upload_commit *)items[i])->n;
-	return files;
-}
-
 /* Nothing could be done for lack of memory. */
-static void finish_all(struct core *core, struct batch_item **items, size_t n)
+static void finish_all(struct core *core, struct upload_commit **commits, size_t n)
 {
 	struct err err;
 	err_set(&err, ERR_NO_MEMORY, "committing %zu uploads", n);
 	for (size_t i = 0; i < n; i++) {
-		commit_fail((struct upload_commit *)items[i], &err);
-		finish(core, (struct upload_commit *)items[i]);
+		commit_fail(commits[i], &err);
+		finish(core, commits[i]);
 	}
 }
 
@@ -206,9 +203,15 @@ static void publish_batch(void *context, struct batch_item **items, size_t n)
 {
 	struct core *core = context;
 	struct blob_publication *publications = calloc(n, sizeof(*publications));
-	struct blob_writer **writers = calloc(count_files(items, n), sizeof(struct blob_writer *));
+	size_t files = 0;
+	for (size_t i = 0; i < n; i++)
+		files += ((struct upload_commit *)items[i])->n;
+	struct blob_writer **writers = calloc(files, sizeof(struct blob_writer *));
 	if (!publications || !writers) {
-		finish_all(core, items, n);
+		for (size_t i = 0; i < n; i++) {
+			struct upload_commit *commit = (struct upload_commit *)items[i];
+			finish_all(core, &commit, 1);
+		}
 		goto out;
 	}
 	struct blob_writer **at = writers;
@@ -276,7 +279,7 @@ static void give_up(struct core *core, struct upload_commit **commits, size_t n)
 /* Makes the small files of the batch durable. What cannot be made so is answered; how many are left, at the front. */
 static size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n)
 {
-	struct upload_commit **failed = core->committer->failed;
+	struct upload_commit **failed = core->committer->journal.failed;
 	struct err err;
 	size_t left = 0, failed_n = 0;
 	if (intake_append(core, commits, n, &err) == 0)
@@ -358,7 +361,7 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 	pthread_mutex_unlock(&core->intake->turning);
 	if (!durable && err.kind == ERR_IO)
 		health_note_io_failure(core, &err);
-	struct upload_commit **failed = core->committer->failed;
+	struct upload_commit **failed = core->committer->database.failed;
 	size_t failed_n = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct upload_commit *commit = commits[i];
@@ -380,20 +383,20 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 }
 
 static void register_batch(struct core *core, struct upload_commit **commits, size_t n,
-			   struct registration *registrations, struct file_record **records)
+			   struct file_record **records)
 {
-	struct err err;
-	struct file_record **at = records;
-	struct upload_commit **failed = core->committer->failed;
+	struct registration *registrations = core->committer->registrations;
+	struct upload_commit **failed = core->committer->database.failed;
 	size_t waiting = 0, failed_n = 0;
+	struct err err;
 	for (size_t i = 0; i < n; i++) {
 		const struct upload_commit *commit = commits[i];
 		registrations[i] = (struct registration){
-			.files = at, .n = commit->n, .idempotency = commit->idempotency};
+			.files = records, .n = commit->n, .idempotency = commit->idempotency};
 		for (size_t k = 0; k < commit->n; k++) {
 			struct upload *upload = commit->uploads[k];
 			upload->ticket = cache_ticket(core->cache, &upload->id);
-			*at++ = upload->record;
+			*records++ = upload->record;
 		}
 	}
 	/* -1 says the same of all, and each registration has it. */
@@ -414,41 +417,89 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 	put_off(core, commits, waiting);
 }
 
-static void commit_batch(struct core *core, size_t n)
+static void database_batch(struct core *core, struct upload_commit **commits, size_t n)
 {
-	struct committer *committer = core->committer;
-	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
-	struct file_record **records =
-		calloc(count_files(committer->items, n), sizeof(struct file_record *));
+	size_t files = 0;
+	for (size_t i = 0; i < n; i++)
+		files += commits[i]->n;
+	struct file_record **records = calloc(files, sizeof(struct file_record *));
 	metric_add(core->commit_batches, 1);
 	metric_add(core->commit_requests, (int64_t)n);
-	if (!records) {
-		finish_all(core, committer->items, n);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		committer->commits[i] = (struct upload_commit *)committer->items[i];
-	n = journal_batch(core, committer->commits, n);
-	if (n > 0)
-		register_batch(core, committer->commits, n, committer->registrations, records);
+	if (records)
+		register_batch(core, commits, n, records);
+	else
+		finish_all(core, commits, n);
 	free(records);
 }
 
-/* --- whose turn it is --- */
+/* --- the desks; under the lock where it says so --- */
 
-/* The next batch; 0: nobody waits, and nobody commits any more. */
-static size_t take_batch(struct committer *committer)
+static void put_locked(struct desk *desk, struct batch_item *item)
 {
+	item->next = NULL;
+	if (desk->head)
+		desk->tail->next = item;
+	else
+		desk->head = item;
+	desk->tail = item;
+	desk->depth++;
+}
+
+/* Takes what waits into the desk's commits; 0, and nobody minds the desk any more, where nothing does. */
+static size_t take_locked(struct desk *desk)
+{
+	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
 	size_t n = 0;
-	pthread_mutex_lock(&committer->lock);
-	while (committer->head && n < BATCH_MAX) {
-		committer->items[n++] = committer->head;
-		committer->head = committer->head->next;
+	while (desk->head && n < BATCH_MAX) {
+		desk->commits[n++] = (struct upload_commit *)desk->head;
+		desk->head = desk->head->next;
 	}
-	committer->depth -= n;
-	committer->busy = n > 0;
-	pthread_mutex_unlock(&committer->lock);
+	desk->depth -= n;
+	desk->minded = n > 0;
 	return n;
+}
+
+/* Works at the database's desk, which the caller has, until nothing waits there. */
+static void mind_database(struct core *core)
+{
+	struct committer *committer = core->committer;
+	size_t n;
+	pthread_mutex_lock(&committer->lock);
+	while ((n = take_locked(&committer->database)) > 0) {
+		pthread_mutex_unlock(&committer->lock);
+		database_batch(core, committer->database.commits, n);
+		pthread_mutex_lock(&committer->lock);
+	}
+	pthread_mutex_unlock(&committer->lock);
+}
+
+/*
+ * Works at the journal's desk, which the caller has. Who finds the database's desk empty goes there with his batch, and looks
+ * back when he is done: whoever brings a request meanwhile has the journal's.
+ */
+static void mind_journal(struct core *core)
+{
+	struct committer *committer = core->committer;
+	size_t n;
+	pthread_mutex_lock(&committer->lock);
+	while ((n = take_locked(&committer->journal)) > 0) {
+		pthread_mutex_unlock(&committer->lock);
+		n = journal_batch(core, committer->journal.commits, n);
+		pthread_mutex_lock(&committer->lock);
+		for (size_t i = 0; i < n; i++)
+			put_locked(&committer->database, &committer->journal.commits[i]->item);
+		if (n == 0 || committer->database.minded)
+			continue;
+		committer->database.minded = true;
+		committer->journal.minded = false;
+		pthread_mutex_unlock(&committer->lock);
+		mind_database(core);
+		pthread_mutex_lock(&committer->lock);
+		if (committer->journal.minded)
+			break;
+		committer->journal.minded = true;
+	}
+	pthread_mutex_unlock(&committer->lock);
 }
 
 /* False: too many wait. Else the request will be answered, maybe by this very call, together with others'. */
@@ -456,29 +507,24 @@ static bool committer_submit(struct core *core, struct batch_item *item)
 {
 	struct committer *committer = core->committer;
 	pthread_mutex_lock(&committer->lock);
-	bool taken = committer->depth < QUEUE_MAX, lead = taken && !committer->busy;
+	bool taken = committer->journal.depth < QUEUE_MAX;
+	bool mind = taken && !committer->journal.minded;
 	if (taken) {
-		item->next = NULL;
-		if (committer->head)
-			committer->tail->next = item;
-		else
-			committer->head = item;
-		committer->tail = item;
-		committer->depth++;
-		committer->busy = true;
+		put_locked(&committer->journal, item);
+		committer->journal.minded = true;
 	}
 	pthread_mutex_unlock(&committer->lock);
-	size_t n;
-	while (lead && (n = take_batch(committer)) > 0)
-		commit_batch(core, n);
+	if (mind)
+		mind_journal(core);
 	return taken;
 }
 
 size_t committer_depth(struct core *core)
 {
-	pthread_mutex_lock(&core->committer->lock);
-	size_t depth = core->committer->depth;
-	pthread_mutex_unlock(&core->committer->lock);
+	struct committer *committer = core->committer;
+	pthread_mutex_lock(&committer->lock);
+	size_t depth = committer->journal.depth + committer->database.depth;
+	pthread_mutex_unlock(&committer->lock);
 	return depth;
 }
 
