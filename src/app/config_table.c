@@ -229,12 +229,13 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		{.section = "storage",
 		 .name = "journal_size",
 		 .type = CONFIG_SIZE,
-		 .initial = "128M",
+		 .initial = "512M",
 		 .min = 3 * MIB,
-		 .max = 256 * MIB,
+		 .max = 512 * MIB,
 		 .argument = "SIZE",
-		 .help = "What the intake journal may take in data_dir. A checkpoint runs when a "
-			 "quarter of it is used, or after 5 s."},
+		 .help = "What the intake journal may take in data_dir (never more than a 32nd of "
+			 "the "
+			 "disk). A checkpoint runs when a quarter of it is used, or after 5 s."},
 	[CONFIG_STORAGE_JOURNAL_FILE_MAX] =
 		{.section = "storage",
 		 .name = "journal_file_max",
@@ -289,8 +290,10 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .name = "connections",
 		 .type = CONFIG_INT,
 		 .initial = "8",
-		 .min = 1,
-		 .max = 256,
+		 .min =
+			 1,
+		 .max =
+			 256,
 		 .argument = "N",
 		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
 	[CONFIG_DATABASE_CONNECT_TIMEOUT] =

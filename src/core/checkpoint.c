@@ -111,7 +111,7 @@ int intake_checkpoint(struct core *core, struct err *err)
 static bool wait_locked(struct intake *intake, int64_t until_ns)
 {
 	struct timespec until = {.tv_sec = until_ns / SECOND_NS, .tv_nsec = until_ns % SECOND_NS};
-	while (!intake->stopping && !intake->urgent &&
+	while (!intake->stopping && !intake->urgent && !intake->prepare &&
 	       pthread_cond_timedwait(&intake->wake, &intake->lock, &until) != ETIMEDOUT)
 		;
 	return intake->stopping;
@@ -121,7 +121,7 @@ static void *checkpoint_thread(void *context)
 {
 	struct core *core = context;
 	struct intake *intake = core->intake;
-	int64_t not_before = 0;
+	int64_t not_before = 0, no_segments_before = 0;
 	bool marks_before = false;
 	struct err err;
 	pthread_mutex_lock(&intake->lock);
@@ -132,15 +132,19 @@ static void *checkpoint_thread(void *context)
 		bool marks = intake->marks.len > 0;
 		if (now < not_before)
 			due = intake->urgent = false;
+		bool urgent = intake->urgent, prepare = intake->prepare;
+		intake->prepare = false;
 		pthread_mutex_unlock(&intake->lock);
+		if ((prepare || urgent) && now >= no_segments_before &&
+		    journal_prepare(intake->journal,
+				    urgent ? SEGMENTS_FOR_CHECKPOINT : SEGMENTS_AHEAD, &err) < 0)
+			no_segments_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
 		if (due && intake_checkpoint(core, &err) < 0)
 			not_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
 		/* Marks that no upload took along for a second go by themselves. */
 		else if (!due && marks && marks_before)
 			(void)intake_flush(core, &err);
-		marks_before = marks;
-		if (due)
-			(void)journal_prepare(intake->journal, &err);
+		marks_before = marks && !prepare;
 		pthread_mutex_lock(&intake->lock);
 	}
 	pthread_mutex_unlock(&intake->lock);

@@ -93,10 +93,15 @@ void intake_note_live(struct core *core)
 {
 	struct intake *intake = core->intake;
 	int64_t live = journal_live_bytes(intake->journal);
+	bool short_of = journal_ready(intake->journal) < SEGMENTS_AHEAD;
 	metric_set(intake->live_bytes, live);
 	pthread_mutex_lock(&intake->lock);
 	if (intake->live_since == 0)
 		intake->live_since = clock_monotonic_ns();
+	if (short_of && !intake->prepare) {
+		intake->prepare = true;
+		pthread_cond_signal(&intake->wake);
+	}
 	if (live >= intake->checkpoint_bytes && !intake->urgent) {
 		intake->urgent = true;
 		pthread_cond_signal(&intake->wake);
@@ -341,6 +346,8 @@ int intake_start(struct core *core, struct err *err)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");
 	core->intake = intake;
 	intake->checkpoint_bytes = config.size / 4;
+	intake->prepare =
+		core->config.journal_file_max > 0; /* the first upload is not to wait either */
 	pthread_mutex_init(&intake->lock, NULL);
 	pthread_mutex_init(&intake->appending, NULL);
 	pthread_mutex_init(&intake->removing, NULL);

@@ -34,6 +34,9 @@ enum intake_mark {
 		2, /* never answered as stored, or removed: bytes and row are not to come back */
 };
 
+/* Segments of the journal that wait to be used; and before a checkpoint, which may take long. */
+enum { SEGMENTS_AHEAD = 2, SEGMENTS_FOR_CHECKPOINT = 6 };
+
 enum { MARK_LEN = sizeof(struct uuid) + 1, MARKS_PER_RECORD = 4096 };
 
 struct intake {
@@ -55,8 +58,9 @@ struct intake {
 	struct buf written;                 /* those that an append under way is making durable */
 	uint64_t marks_made, marks_durable; /* how many ever */
 	int64_t live_since; /* monotonic ns of the first record since the last checkpoint; 0: none */
-	bool stopping, urgent;
-	pthread_cond_t wake; /* the checkpoint's */
+	bool stopping, urgent; /* the journal has as much as it should */
+	bool prepare;          /* it is short of segments */
+	pthread_cond_t wake;   /* the checkpoint's */
 	pthread_t thread;
 	bool running;
 

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -115,25 +116,46 @@ void journal_close(struct journal **journalp)
 
 static bool is_free(const struct journal *journal, const struct segment *segment)
 {
-	return segment->fd >= 0 && segment->sequence == 0 && !segment->failed &&
+	return !segment->making && segment->fd >= 0 && segment->sequence == 0 && !segment->failed &&
 	       segment->size == journal->segment_bytes;
 }
 
-/* Index of a free segment, of a place where one may be made (*make), or SEGMENTS_MAX. Under lock. */
-static unsigned find_place(const struct journal *journal, bool *make)
+/* How many are free or being made, and the first of them that is free; both, and a place for another, SEGMENTS_MAX where there is none. */
+struct places {
+	unsigned ready, free, empty;
+};
+
+static struct places find_places(const struct journal *journal)
 {
+	struct places places = {0, SEGMENTS_MAX, SEGMENTS_MAX};
 	unsigned used = 0, empty = SEGMENTS_MAX;
-	*make = false;
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++) {
-		if (is_free(journal, &journal->segments[i]))
-			return i;
-		if (journal->segments[i].fd >= 0)
+		const struct segment *segment = &journal->segments[i];
+		bool is_ready = segment->making || is_free(journal, segment);
+		places.ready += is_ready;
+		if (is_ready && !segment->making && places.free == SEGMENTS_MAX)
+			places.free = i;
+		if (segment->making || segment->fd >= 0)
 			used++;
 		else if (empty == SEGMENTS_MAX)
 			empty = i;
 	}
-	*make = used < journal->segments_max && empty < SEGMENTS_MAX;
-	return *make ? empty : SEGMENTS_MAX;
+	if (used < journal->segments_max)
+		places.empty = empty;
+	return places;
+}
+
+/* Makes a segment where there is none, without the lock meanwhile. Under the lock. */
+static int make_locked(struct journal *journal, unsigned index, struct err *err)
+{
+	struct segment *segment = &journal->segments[index];
+	segment->making = true;
+	pthread_mutex_unlock(&journal->lock);
+	int rc = segment_make(journal, index, err);
+	pthread_mutex_lock(&journal->lock);
+	segment->making = false;
+	pthread_cond_broadcast(&journal->dropped);
+	return rc;
 }
 
 /* Waits until there is a free segment, or makes one. Its index, or SEGMENTS_MAX with err. Appending is held. */
@@ -141,21 +163,24 @@ static unsigned take_place(struct journal *journal, struct err *err)
 {
 	int64_t deadline = clock_monotonic_ns() + journal->full_wait_ms * 1000000;
 	struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
-	bool make;
 	int rc = 0;
 	pthread_mutex_lock(&journal->lock);
-	unsigned index = find_place(journal, &make);
-	while (index == SEGMENTS_MAX && rc != ETIMEDOUT) {
-		rc = pthread_cond_timedwait(&journal->dropped, &journal->lock, &until);
-		index = find_place(journal, &make);
+	struct places places = find_places(journal);
+	while (places.free == SEGMENTS_MAX && rc == 0) {
+		if (places.ready == 0 && places.empty != SEGMENTS_MAX) {
+			if (make_locked(journal, places.empty, err) < 0) {
+				pthread_mutex_unlock(&journal->lock);
+				return SEGMENTS_MAX;
+			}
+		} else {
+			rc = pthread_cond_timedwait(&journal->dropped, &journal->lock, &until);
+		}
+		places = find_places(journal);
 	}
-	/* Made under the lock: nobody else may take the place, and whoever else wants it waits for the same. */
-	if (index != SEGMENTS_MAX && make && segment_make(journal, index, err) < 0)
-		index = SEGMENTS_MAX;
-	else if (index == SEGMENTS_MAX)
-		err_set(err, ERR_BUSY, "the journal is full: the disk is slower than the uploads");
 	pthread_mutex_unlock(&journal->lock);
-	return index;
+	if (places.free == SEGMENTS_MAX)
+		err_set(err, ERR_BUSY, "the journal is full: the disk is slower than the uploads");
+	return places.free;
 }
 
 /* The present segment is full, or was given up. Appending is held. */
@@ -274,16 +299,23 @@ int64_t journal_live_bytes(struct journal *journal)
 	return bytes;
 }
 
-int journal_prepare(struct journal *journal, struct err *err)
+unsigned journal_ready(struct journal *journal)
 {
-	bool make;
+	pthread_mutex_lock(&journal->lock);
+	struct places places = find_places(journal);
+	pthread_mutex_unlock(&journal->lock);
+	return places.empty == SEGMENTS_MAX ? UINT_MAX : places.ready;
+}
+
+int journal_prepare(struct journal *journal, unsigned ahead, struct err *err)
+{
 	int rc = 0;
 	pthread_mutex_lock(&journal->lock);
-	unsigned index = find_place(journal, &make);
-	if (make)
-		rc = segment_make(journal, index, err);
-	if (rc == 0 && index != SEGMENTS_MAX)
-		pthread_cond_signal(&journal->dropped);
+	struct places places = find_places(journal);
+	while (rc == 0 && places.ready < ahead && places.empty != SEGMENTS_MAX) {
+		rc = make_locked(journal, places.empty, err);
+		places = find_places(journal);
+	}
 	pthread_mutex_unlock(&journal->lock);
 	return rc;
 }

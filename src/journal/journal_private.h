@@ -28,7 +28,7 @@ enum {
 	JOURNAL_VERSION = 1,
 	BLOCK = 4096,
 	SEGMENTS_MAX = 64,
-	SEGMENT_BYTES_MAX = 4 * 1024 * 1024,
+	SEGMENT_BYTES_MAX = 8 * 1024 * 1024,
 	SEGMENT_BYTES_MIN = 1024 * 1024, /* holds the largest record */
 	SEGMENT_HEADER_LEN = 44,
 	BATCH_HEADER_LEN = 24,
@@ -44,6 +44,7 @@ struct segment {
 	uint64_t previous_end;
 	int64_t end; /* appended up to here; -1 for one found at the start, until it was replayed */
 	int64_t size;
+	bool making;     /* somebody makes the file: nobody else touches any of this */
 	bool failed;     /* a write or sync failed: the file is not used again */
 	bool bad_header; /* its header was damaged: the sequence is its first batch's */
 };

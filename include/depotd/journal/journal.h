@@ -75,7 +75,11 @@ uint64_t journal_rotate(struct journal *journal);
 int journal_drop(struct journal *journal, uint64_t mark, struct err *err);
 /* Bytes of live records, and whether a segment waits for the next one: a hint for the checkpoint. */
 int64_t journal_live_bytes(struct journal *journal);
-/* Makes one more segment ready if none is, so that no append has to. */
-int journal_prepare(struct journal *journal, struct err *err);
+/*
+ * How many segments wait to be used (UINT_MAX: no more can be made), and making more until there are so many, so that no append
+ * has to wait for one to be made. Any thread, beside appends.
+ */
+unsigned journal_ready(struct journal *journal);
+int journal_prepare(struct journal *journal, unsigned ahead, struct err *err);
 
 #endif
