@@ -142,7 +142,6 @@ int segment_make(struct journal *journal, unsigned index, struct err *err)
 		return -1;
 	}
 	segment->failed = segment->bad_header = false;
-	segment->sequence = 0;
 	segment->size = journal->segment_bytes;
 	open_direct(journal, segment, name);
 	return 0;
@@ -214,7 +213,6 @@ int segment_read_header(struct segment *segment, struct err *err)
 	unsigned char block[SEGMENT_HEADER_LEN];
 	uint32_t version, crc;
 	uint64_t sequence, previous;
-	segment->sequence = 0;
 	ssize_t got;
 	do
 		got = pread(segment->plain_fd, block, sizeof(block), 0);
