@@ -290,10 +290,8 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .name = "connections",
 		 .type = CONFIG_INT,
 		 .initial = "8",
-		 .min =
-			 1,
-		 .max =
-			 256,
+		 .min = 1,
+		 .max = 256,
 		 .argument = "N",
 		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
 	[CONFIG_DATABASE_CONNECT_TIMEOUT] =

@@ -91,7 +91,7 @@ int maintenance_described(struct blob_store *blobs, const struct uuid *id, struc
 	if (rc == 0)
 		err_set(err, ERR_NOT_FOUND, "the file does not describe itself");
 	if (rc == 1)
-		rc = file_record_from_description(text.data, text.len, &record, err);
+		rc = file_record_unpack(id, text.data, text.len, &record, err);
 	if (rc == 1 && uuid_compare(&record->id, id) != 0) {
 		err_set(err, ERR_INVALID, "the file describes another");
 		file_record_unref(&record);

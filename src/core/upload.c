@@ -292,12 +292,17 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 /* 1 small and whole under its name, 0 it has to go through a writer, -1. */
 static int seal_small(struct upload *upload, struct err *err)
 {
-	const struct buf *description = &upload->description;
+	const struct buf *description = &upload->description, *placed = description;
+	struct buf packed;
 	if (upload->writer || upload->core->config.journal_file_max == 0)
 		return 0;
 	committer_enter(upload); /* before there is a name, so that the sweep spares it */
+	buf_init(&packed, BLOB_DESCRIPTION_MAX);
+	if (file_record_pack(upload->record, &packed))
+		placed = &packed;
 	int rc = blob_place(upload->core->blobs, &upload->id, upload->room, upload->bytes,
-			    (size_t)upload->size, description->data, description->len, err);
+			    (size_t)upload->size, placed->data, placed->len, err);
+	buf_release(&packed);
 	if (rc != 1)
 		return rc;
 	upload->named = upload->small = true;

@@ -29,6 +29,13 @@ static void check_description(const struct file_record *record)
 	MUST(strcmp(back->attributes, record->attributes) == 0);
 	MUST(back->expires_ms == record->expires_ms && back->revision == record->revision);
 	file_record_unref(&back);
+	if (file_record_pack(record, &text)) {
+		MUST(text.len <= FILE_PACKED_MAX);
+		MUST(file_record_unpack(&record->id, buf_text(&text), text.len, &back, &err) == 1);
+		MUST(strcmp(back->name, record->name) == 0 && back->size == record->size);
+		MUST(back->created_ms == record->created_ms);
+		file_record_unref(&back);
+	}
 	buf_release(&text);
 }
 
@@ -44,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		MUST(err.kind == ERR_INVALID && err.message[0] != '\0');
 	}
-	if (file_record_from_description((const char *)data, size, &described, &err))
+	if (file_record_unpack(&sample.id, (const char *)data, size, &described, &err))
 		check_description(described);
 	file_record_unref(&record);
 	file_record_unref(&again);

@@ -15,8 +15,7 @@ static struct file_record *described(struct scene *scene, const struct uuid *id)
 	struct buf text;
 	buf_init(&text, BLOB_DESCRIPTION_MAX);
 	assert_int_equal(blob_description(scene->blobs, id, &text, &scene->err), 1);
-	assert_int_equal(file_record_from_description(text.data, text.len, &record, &scene->err),
-			 1);
+	assert_int_equal(file_record_unpack(id, text.data, text.len, &record, &scene->err), 1);
 	buf_release(&text);
 	return record;
 }

@@ -29,8 +29,8 @@ static void a_stored_file_is_there_with_row_bytes_and_description(void **state)
 	assert_true(scene_has_blob(scene, &record->id));
 	buf_init(&text, BLOB_DESCRIPTION_MAX);
 	assert_int_equal(blob_description(scene->blobs, &record->id, &text, &scene->err), 1);
-	assert_int_equal(file_record_from_description(text.data, text.len, &described, &scene->err),
-			 1);
+	assert_int_equal(
+		file_record_unpack(&record->id, text.data, text.len, &described, &scene->err), 1);
 	assert_string_equal(described->name, "notes.txt");
 	assert_int_equal(described->created_ms, record->created_ms);
 	file_record_unref(&described);

@@ -118,6 +118,113 @@ static void a_description_brings_the_whole_record_back(void **state)
 	}
 }
 
+static const struct file_record plain = {
+	.id = {{0x01, 0x92, 0xF0, 0xC1, 0xAB, 0xCD, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 9}},
+	.name = "IMG_2026.jpg",
+	.type = "image/jpeg",
+	.sniffed = "image/jpeg",
+	.size = 4096,
+	.created_ms = 0x0192F0C1ABCD + 130,
+	.expires_ms = FILE_EXPIRES_NEVER,
+	.revision = 1,
+	.sha256 = {0xAB, 0, 0xFF},
+	.tags = "[]",
+	.attributes = "{}",
+};
+
+static void a_plain_record_has_a_short_description(void **state)
+{
+	(void)state;
+	struct file_record records[] = {plain, plain, plain, plain};
+	records[1].sniffed = NULL;
+	records[1].type = "text/plain";
+	records[1].visibility = VISIBILITY_PUBLIC;
+	records[1].name = "\xC3\xBC";
+	records[2].size = INT64_C(1) << 60;
+	records[2].created_ms -= 1000000;
+	records[3].size = 0;
+	records[3].created_ms = 0;
+	for (size_t i = 0; i < COUNT(records); i++) {
+		struct buf out;
+		struct err err;
+		struct file_record *back = NULL;
+		buf_init(&out, 10000);
+		assert_true(file_record_pack(&records[i], &out));
+		assert_true(out.len <= FILE_PACKED_MAX);
+		if (!file_record_unpack(&records[i].id, out.data, out.len, &back, &err))
+			fail_msg("%s", err.message);
+		assert_same(&records[i], back);
+		file_record_unref(&back);
+		for (size_t n = 0; n < out.len; n++) /* cut anywhere but in the name */
+			if (n < out.len - strlen(records[i].name) + 1)
+				assert_int_equal(file_record_unpack(&records[i].id, out.data, n,
+								    &back, &err),
+						 0);
+		buf_release(&out);
+	}
+}
+
+static void a_record_with_more_to_tell_has_a_long_description(void **state)
+{
+	(void)state;
+	struct file_record records[9];
+	struct buf out;
+	for (size_t i = 0; i < COUNT(records); i++)
+		records[i] = plain;
+	records[0].owner = "ana";
+	records[1].tags = "[\"q4\"]";
+	records[2].attributes = "{\"a\":1}";
+	records[3].expires_ms = 1795352400999;
+	records[4].revision = 2;
+	records[5].type = "application/x-rare";
+	records[6].sniffed = "image/png";
+	records[7].name = "a name that is too long for what an inode has room for.jpg";
+	records[8].owner = "";
+	buf_init(&out, 10000);
+	for (size_t i = 0; i < COUNT(records); i++)
+		assert_false(file_record_pack(&records[i], &out));
+	buf_release(&out);
+}
+
+static void either_form_of_a_description_is_read(void **state)
+{
+	(void)state;
+	struct buf out;
+	struct err err;
+	struct file_record *back = NULL;
+	buf_init(&out, 10000);
+	file_record_describe(&sample, &out);
+	assert_int_equal(file_record_unpack(&plain.id, out.data, out.len, &back, &err), 1);
+	assert_same(&sample, back);
+	file_record_unref(&back);
+	buf_release(&out);
+}
+
+static void what_is_no_short_description_is_refused(void **state)
+{
+	(void)state;
+	static const struct {
+		size_t at;
+		char byte;
+	} wrong[] = {{0, 'x'}, {1, 4}, {2, 100}, {35, (char)0x80}, {38, '/'}, {38, 0}, {38, '\n'}};
+	struct buf out;
+	struct err err;
+	struct file_record *back = NULL;
+	buf_init(&out, 10000);
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		struct file_record record = plain;
+		record.size = 5;
+		assert_true(file_record_pack(&record, &out));
+		out.data[wrong[i].at] = wrong[i].byte;
+		if (wrong[i].at == 35)
+			out.data[36] = 0; /* a number in more bytes than it takes */
+		if (file_record_unpack(&plain.id, out.data, out.len, &back, &err))
+			fail_msg("%zu: taken", i);
+		assert_int_equal(err.kind, ERR_INVALID);
+	}
+	buf_release(&out);
+}
+
 /* The sample's description with one text in it replaced. */
 static int describe_and_read(const char *from, const char *to)
 {
@@ -341,6 +448,10 @@ int main(void)
 		cmocka_unit_test(a_record_without_labels_has_empty_ones),
 		cmocka_unit_test(the_file_object_has_its_members_in_the_documented_order),
 		cmocka_unit_test(a_description_brings_the_whole_record_back),
+		cmocka_unit_test(a_plain_record_has_a_short_description),
+		cmocka_unit_test(a_record_with_more_to_tell_has_a_long_description),
+		cmocka_unit_test(either_form_of_a_description_is_read),
+		cmocka_unit_test(what_is_no_short_description_is_refused),
 		cmocka_unit_test(what_is_no_description_is_refused),
 		cmocka_unit_test(a_description_may_know_more_than_we_do),
 		cmocka_unit_test(a_patch_changes_what_it_names_and_counts_the_revision),

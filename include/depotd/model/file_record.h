@@ -52,7 +52,16 @@ void file_record_unref(
 void file_record_json(const struct file_record *record, struct json_writer *w);
 /* The description that travels with the bytes: the record as JSON with "v":1, "revision", "sniffed". */
 void file_record_describe(const struct file_record *record, struct buf *out);
-/* The way back. 1 ok, 0 not a description (err says why). */
+/*
+ * The same in at most FILE_PACKED_MAX bytes, without the id; false (out has anything) where the record has more to tell. Most have
+ * not. What such a description costs beside a longer one: file_description.c.
+ */
+enum { FILE_PACKED_MAX = 64 };
+bool file_record_pack(const struct file_record *record, struct buf *out);
+/* The way back, from either form; the id is what a short one belongs to, a long one has its own. 1 ok, 0 no description. */
+int file_record_unpack(const struct uuid *id, const char *text, size_t n, struct file_record **out,
+		       struct err *err);
+/* From the long form alone. 1 ok, 0 not a description (err says why). */
 int file_record_from_description(const char *text, size_t n, struct file_record **out,
 				 struct err *err);
 
