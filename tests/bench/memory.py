@@ -141,30 +141,38 @@ def wait_for_rest(server):
 
 # --- connections that crawl -----------------------------------------------------------------------------------------------------
 
+HEAD, BODY, READ = range(3)
+MIX = (HEAD, HEAD, BODY, BODY, READ)  # a reader takes two descriptors of the server's, an upload one, beside the connection's
+
+
 def crawl(port, n, big, ready, stop):
-    """A process of its own: of n connections each third crawls through a head, a body, an answer; a byte each second or so."""
+    """A process of its own, whose connections crawl through a head, a body, an answer: a little each second."""
     raise_file_limit()
+    begins = {HEAD: b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ",
+              BODY: b"PUT /files/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
+              READ: b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % big.encode()}
+    more = {HEAD: b"x", BODY: b"x" * 200}
     crawlers = []
     for i in range(n):
+        kind = MIX[i % len(MIX)]
         s = socket.socket()
-        if i % 3 == 2:
+        if kind == READ:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         s.connect(("127.0.0.1", port))
-        s.sendall((b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ", b"PUT /files/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
-                   b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % big.encode())[i % 3])
+        s.sendall(begins[kind])
         s.setblocking(False)
-        crawlers.append(s)
+        crawlers.append((kind, s))
     ready.set()
     while not stop.is_set():
         begun = time.monotonic()
-        for i, s in enumerate(crawlers):
+        for i, (kind, s) in enumerate(crawlers):
             if i % 100 == 0:
                 stop.wait(max(0, begun + i / n - time.monotonic()))
             with contextlib.suppress(BlockingIOError):
-                if i % 3 == 2:
+                if kind == READ:
                     s.recv(1)
-                elif s.send(b"x" * (200 if i % 3 == 1 else 1)) == 0:
-                    raise RuntimeError("a slow connection was dropped")
+                else:
+                    s.send(more[kind])
         stop.wait(max(0, begun + 1 - time.monotonic()))
 
 
