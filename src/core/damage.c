@@ -140,6 +140,14 @@ int damage_suspect(struct core *core, const struct uuid *id, const char *what, s
 	return err_set(err, ERR_DAMAGED, "the stored bytes are damaged: %s", what);
 }
 
+bool damage_suspected(struct core *core)
+{
+	pthread_mutex_lock(&core->damage->lock);
+	bool any = core->damage->suspect_count > 0;
+	pthread_mutex_unlock(&core->damage->lock);
+	return any;
+}
+
 bool damage_next_suspect(struct core *core, struct uuid *id)
 {
 	struct damage *damage = core->damage;

@@ -47,8 +47,10 @@ struct scrubber {
 	pthread_t thread;
 
 	/* Guarded by scrubbing. */
-	int64_t recorded_ns;   /* monotonic: when what was found was last recorded */
-	int64_t paid_until_ns; /* monotonic: bytes up to then are read */
+	int64_t recorded_ns;    /* monotonic: when what was found was last recorded */
+	int64_t next_attend_ns; /* monotonic: when to see again what others know */
+	bool attending, idle;   /* in attend(); at idle I/O priority */
+	int64_t paid_until_ns;  /* monotonic: bytes up to then are read */
 	int64_t next_enroll_ns; /* monotonic: when to look for files without a place, from the start */
 	struct uuid enrolled;         /* how far that has come */
 	struct scrub_result *results; /* DUE_BATCH; not in the database yet. damage is strdup()ed */
@@ -59,6 +61,11 @@ struct scrubber {
 };
 
 /* --- pacing --- */
+
+static int64_t least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
 
 /* Waits until then (monotonic ns) or until it is woken, where it may be. True: stop. */
 static bool wait_until(struct core *core, int64_t until_ns, bool wakeable)
@@ -76,18 +83,27 @@ static bool wait_until(struct core *core, int64_t until_ns, bool wakeable)
 	return stop;
 }
 
-/* What the reading itself took counts; more than that is not saved up while there is nothing to do. False: stop. */
+static void attend(struct core *core);
+
+/*
+ * Waits until n bytes are within the rate. What the reading itself took counts; more than that is not saved up while there is nothing
+ * to do. What cannot wait for the end of a large file is attended to meanwhile, unpaid. False: stop.
+ */
 static bool pay(struct core *core, int64_t n)
 {
 	struct scrubber *s = core->scrubber;
 	int64_t rate = core->config.scrub_rate, now = clock_monotonic_ns();
-	if (rate > 0) {
-		if (s->paid_until_ns < now - SAVED_NS)
-			s->paid_until_ns = now - SAVED_NS;
-		s->paid_until_ns += (int64_t)((double)n / (double)rate * (double)SECOND_NS);
-		return !wait_until(core, s->paid_until_ns, false);
-	}
-	return !atomic_load(&core->stopping);
+	bool stop = atomic_load(&core->stopping);
+	if (rate <= 0 || s->attending)
+		return !stop;
+	if (s->paid_until_ns < now - SAVED_NS)
+		s->paid_until_ns = now - SAVED_NS;
+	s->paid_until_ns += (int64_t)((double)n / (double)rate * (double)SECOND_NS);
+	do {
+		attend(core);
+		stop = wait_until(core, least(s->paid_until_ns, s->next_attend_ns), true);
+	} while (!stop && clock_monotonic_ns() < s->paid_until_ns);
+	return !stop;
 }
 
 /* A scrub_pace_fn. */
@@ -100,8 +116,9 @@ static bool pace(void *context, int64_t n)
 }
 
 /* Of this thread; a kernel or a sandbox that refuses leaves it as it is. */
-static void set_idle(bool idle)
+static void set_idle(struct core *core, bool idle)
 {
+	core->scrubber->idle = idle;
 	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
 		      idle ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
 			   : IOPRIO_PRIO_VALUE(IOPRIO_CLASS_NONE, 0));
@@ -215,10 +232,10 @@ static int look_at(struct core *core, const struct file_record *file, struct err
 	struct scrubber *s = core->scrubber;
 	char damage[DAMAGE_TEXT_MAX] = "";
 	struct core_health health;
-	set_idle(true);
+	set_idle(core, true);
 	enum verdict verdict =
 		scrub_file(core->metadata, core->blobs, file, pace, core, damage, err);
-	set_idle(false);
+	set_idle(core, false);
 	if (verdict == VERDICT_UNKNOWN)
 		return -1;
 	core_health(core, &health);
@@ -264,9 +281,11 @@ static int64_t interval_ms(const struct core *core)
 	return core->config.scrub_interval_ms;
 }
 
-static int64_t least(int64_t a, int64_t b)
+/* Between rounds. */
+static int64_t pause_ms(const struct core *core)
 {
-	return a < b ? a : b;
+	int64_t ms = least(interval_ms(core) / 4, ROUND_MS);
+	return ms < ROUND_SHORTEST_MS ? ROUND_SHORTEST_MS : ms;
 }
 
 /* Files come to have a place among those to look at long before they are due. */
@@ -277,6 +296,7 @@ static int enroll(struct core *core, struct err *err)
 	if (clock_monotonic_ns() < s->next_enroll_ns)
 		return 0;
 	while (rc == 1) {
+		attend(core);
 		rc = metadata_scrub_enroll(core->metadata, &s->enrolled, ENROLL_BATCH, err);
 		if (rc == 1 &&
 		    wait_until(core, clock_monotonic_ns() + ENROLL_PAUSE_MS * 1000000, false))
@@ -330,12 +350,36 @@ static void measure(struct core *core)
 	metric_set(core->scrub_oldest, age < 0 ? 0 : age / SECOND_MS);
 }
 
+/* Whoever waits for a suspect, or marked a file elsewhere, does not wait for a file that takes hours to read. */
+static void attend(struct core *core)
+{
+	struct scrubber *s = core->scrubber;
+	struct err ignored; /* the round meets it, too */
+	bool idle = s->idle;
+	if (clock_monotonic_ns() < s->next_attend_ns && !damage_suspected(core))
+		return;
+	s->attending = true;
+	set_idle(core, false);
+	if (damage_load(core, &ignored) == 0)
+		(void)look_at_suspects(core, &ignored);
+	measure(core);
+	set_idle(core, idle);
+	s->attending = false;
+	s->next_attend_ns = clock_monotonic_ns() + pause_ms(core) * 1000000;
+}
+
 static int round_locked(struct core *core, struct err *err)
 {
+	struct scrubber *s = core->scrubber;
 	int64_t now = clock_wall_ms();
 	int rc = 1;
 	/* First what an earlier round could not record; then what others know. */
+	s->attending = true;
 	if (record(core, err) < 0 || damage_load(core, err) < 0 || look_at_suspects(core, err) < 0)
+		rc = -1;
+	s->attending = false;
+	s->next_attend_ns = clock_monotonic_ns() + pause_ms(core) * 1000000;
+	if (rc < 0)
 		return -1;
 	if (core->config.scrub_rate <= 0)
 		return 0;
@@ -368,8 +412,7 @@ int maintenance_scrub(struct core *core, struct scrub_summary *summary, struct e
 static void *scrubber_thread(void *context)
 {
 	struct core *core = context;
-	int64_t pause = interval_ms(core) / 4;
-	pause = pause > ROUND_MS ? ROUND_MS : pause < ROUND_SHORTEST_MS ? ROUND_SHORTEST_MS : pause;
+	int64_t pause = pause_ms(core);
 	bool stop = false;
 	while (!stop) {
 		struct scrub_summary summary;

@@ -25,6 +25,7 @@ bool damage_known(struct core *core, const struct uuid *id);
  * A reader met wrong bytes: the scrubber looks at them soon. Fills err with ERR_DAMAGED and what is wrong; -1.
  */
 int damage_suspect(struct core *core, const struct uuid *id, const char *what, struct err *err);
+bool damage_suspected(struct core *core); /* whether there are any */
 /* Takes one of those; false where there is none. */
 bool damage_next_suspect(struct core *core, struct uuid *id);
 void damage_mark(struct core *core, const struct uuid *id, bool damaged);

@@ -84,6 +84,17 @@ class Damage(ScrubCase):
             self.assert_damaged(file)
             self.assertEqual(self.metric("depotd_scrubbed_files_total"), 1)
 
+    def test_nobody_waits_for_a_large_file_that_is_being_read(self):
+        with self.own_server({"storage.scrub_interval": "100ms", "storage.scrub_rate": "10K"}) as server:
+            large, small, other = self.put("large", LARGE), self.put("small", b"small"), self.put("other", b"other")
+            self.change_byte(small)
+            self.assert_refused(self.get(small["url"]), "the stored bytes are damaged", status=500)
+            self.wait_for("depotd_damaged_files", 1)
+            server.sql("UPDATE %s SET damaged_at = 1, damage = 'says somebody' WHERE id = '%s'" %
+                       (self.table("file_scrub"), other["id"]))
+            wait_until(lambda: self.get(other["url"]).status == 500, "the other mark is seen")
+            self.content(large)
+
     def test_cut_and_missing_files_are_damage_too(self):
         with self.own_server(QUICK) as server:
             cut, missing = self.put("cut", LARGE), self.put("missing", LARGE)
