@@ -2,8 +2,7 @@
  * What the files of the filesystem driver share.
  *
  * DATA/.lock                       flock()ed by the daemon that serves
- * DATA/.mark                       which directory this is and how far it has come (core/marks.c)
- * DATA/aside/UUID                  what `check --repair` took out of sight instead of removing it
+ * DATA/.mark, DATA/aside/UUID      core/marks.c; what `check --repair` took out of sight instead of removing it
  * DATA/objects/XXXXX/YYY/UUID      a blob; XXXXX and YYY are the first 5 and the next 3 hex digits of its version 7 id, so
  *                                  a leaf directory holds the ids of 2^16 ms (65 s) and uploads that end together sync one
  * DATA/objects/XXXXX/YYY/UUID.meta its description, where that does not fit an extended attribute; wins over the attribute
@@ -138,8 +137,7 @@ int fs_set_aside(struct blob_store *store, const struct uuid *id, struct err *er
 int fs_mark(struct blob_store *store, struct buf *out, struct err *err);
 int fs_set_mark(struct blob_store *store, const char *text, size_t n, struct err *err);
 int fs_served(struct blob_store *store, struct err *err);
-/* Takes O_DIRECT off; whether it was on. */
-bool fs_make_buffered(int fd);
+bool fs_make_buffered(int fd); /* takes O_DIRECT off; whether it was on */
 
 /*
  * Puts a description on an open, unpublished or published file: as the attribute if it fits (1), else nothing is done and 0
