@@ -330,6 +330,10 @@ RETURNING mark
 --   of a cursor ends a list.
 --   Fetches have the budget 4 * rows wanted, then 100000 behind `end`.
 
+-- How many files there are. ?1 most to count
+-- name: files_count_some
+SELECT count(*) FROM (SELECT 1 FROM file LIMIT ?1) c
+
 -- How q can be searched: 0 by walking only; else by fetch search where q has three of these in a row: 1 ASCII letters or
 -- digits, 2 letters or digits, 3 characters.
 -- name: search_index

@@ -27,6 +27,10 @@ enum {
 	SEARCH_TIME_MS = 35,
 	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */
+	SMALL_ROWS = 20000,  /* up to so many are all looked at, in some 20 ms at the most */
+	SMALL_TIME_MS = 1000,
+	SMALL_FOR_MS = 1000, /* until they are counted again */
+	LARGE_FOR_MS = 60 * 1000,
 	US_PER_MS = 1000,
 	NS_PER_US = 1000,
 	NS_PER_MS = 1000000,
@@ -71,6 +75,28 @@ static int64_t elapsed_us(const struct listing *l)
 	return (clock_monotonic_ns() - l->began_ns) / NS_PER_US;
 }
 
+/*
+ * Where there are few rows, a page is never cut short: whoever lists a small depot on a busy machine would be surprised by an empty
+ * page with a next one, and nobody gains by it.
+ */
+static bool is_small(struct metadata *store, int64_t deadline_ns)
+{
+	struct value most = value_int(SMALL_ROWS + 1);
+	int64_t now_ns = clock_monotonic_ns(), rows = SMALL_ROWS + 1;
+	struct err ignored; /* the list itself will meet it */
+
+	if (now_ns < atomic_load(&store->small_until_ns))
+		return atomic_load(&store->small);
+	if (store_read(store, "files_count_some", &most, 1, list_take_number, &rows, deadline_ns,
+		       &ignored) < 0)
+		return false;
+	bool small = rows <= SMALL_ROWS;
+	atomic_store(&store->small, small);
+	atomic_store(&store->small_until_ns,
+		     now_ns + (small ? SMALL_FOR_MS : LARGE_FOR_MS) * (int64_t)NS_PER_MS);
+	return small;
+}
+
 /* One run of files_KIND_SOURCE_SORT_DIR, of `budget` rows or until limit_ms have gone since the page was begun. */
 static int pass(struct listing *l, const char *source, int64_t budget, int64_t limit_ms,
 		struct err *err)
@@ -111,6 +137,8 @@ static bool is_done(const struct listing *l)
 static int walk(struct listing *l, const char *source, int64_t budget, int64_t limit_ms,
 		struct err *err)
 {
+	if (l->small)
+		limit_ms = SMALL_TIME_MS;
 	while (!is_done(l) && budget >= WALK_LEAST) {
 		int64_t began_ns = clock_monotonic_ns(), now_ns;
 
@@ -209,7 +237,8 @@ static int choose(struct listing *l, struct err *err)
 	if (narrow || l->has_search || l->facet_count > 1)
 		return choose_by_counting(l, narrow, walk_source, err);
 	/* Rule 2. The first pass may be short of WALK_LEAST. */
-	if (pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK, LIST_TIME_MS, err) < 0)
+	if (pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK,
+		 l->small ? SMALL_TIME_MS : LIST_TIME_MS, err) < 0)
 		return -1;
 	return walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
 }
@@ -238,8 +267,10 @@ int metadata_list(struct metadata *store, const struct list_query *query, struct
 	struct listing listing;
 	int rc = listing_init(&listing, store, query, err);
 
-	if (rc == 0)
+	if (rc == 0) {
+		listing.small = is_small(store, listing.deadline_ns);
 		rc = choose(&listing, err);
+	}
 	if (rc == 0) {
 		close_page(&listing);
 		*out = listing.page;

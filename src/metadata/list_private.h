@@ -40,6 +40,7 @@ struct listing {
 	size_t facet_count;
 	bool by_created, by_size; /* R: ranges that are given and not of the sort's key */
 	bool has_search;          /* q */
+	bool small;               /* of few rows in all: each pass may take its time */
 	size_t wanted;            /* rows: one more than the page's limit */
 	int64_t from_number;      /* where the next pass starts */
 	const char *from_name;

@@ -18,6 +18,9 @@ struct metadata {
 	struct opening *opening; /* NULL: it was open from the start */
 	atomic_uint_fast64_t
 		registered; /* files, in metadata_register(): see metadata_registered() */
+	atomic_bool
+		small; /* few rows, when they were last counted: lists need not look at the clock */
+	atomic_int_fast64_t small_until_ns; /* CLOCK_MONOTONIC: they are counted again */
 };
 
 /* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */
