@@ -77,10 +77,8 @@ void fs_leaves_release(struct blob_filesystem *fs);
 
 /* fsync() that goes on after EINTR and never after anything else. */
 int fs_fsync(int fd);
-/* 0, or -1 with EIO where the file system was shut down, which a sync may keep quiet about. */
-int fs_still_there(int fd);
-/* unlinkat() that goes on after EINTR: network file systems and FUSE have it. */
-int fs_unlink(int dir, const char *name);
+int fs_unlink(int dir, const char *name); /* the same */
+int fs_still_there(int fd); /* -1: it was shut down, which a sync may be quiet about */
 
 /* --- files without a name, or with one in tmp/ --- */
 

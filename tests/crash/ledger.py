@@ -132,6 +132,7 @@ class Kept:
         self.deletion = None  # None, "asked" (unanswered) or "answered"
         self.cycle = cycle
         self.registered = record.get("registered", True)
+        self.answered_at = time.monotonic()
 
     @property
     def id(self):
@@ -147,6 +148,7 @@ class Ledger:
         self.counts = collections.Counter()
         self.bytes = 0
         self.cycle = 0
+        self.broken_at = None  # when something was about to be broken, this cycle
 
     def copy(self):
         """One that goes its own way from here on."""
@@ -296,8 +298,9 @@ class Ledger:
                 self.violation("%s (%s) was deleted (204) and is listed again", one.id, one.attempt.token)
         elif record is None:
             if one.deletion is None:
-                self.violation("LOST: %s (%s, %d bytes, %s, answered %s in cycle %d) is not listed; GET answers %d", one.id,
-                               one.attempt.token, one.record["size"], one.attempt.door, one.attempt.answer, one.cycle,
+                after = "" if self.broken_at is None else ", %+.1f ms from the fault" % ((one.answered_at - self.broken_at) * 1000)
+                self.violation("LOST: %s (%s, %d bytes, %s, answered %s in cycle %d%s) is not listed; GET answers %d", one.id,
+                               one.attempt.token, one.record["size"], one.attempt.door, one.attempt.answer, one.cycle, after,
                                connection.exchange("GET", "/files/" + one.id).status)
             one.deletion = "answered"  # whether asked for or told of: it is gone, and has to stay so
         else:

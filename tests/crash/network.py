@@ -4,7 +4,8 @@ Whatever they do: nothing of theirs is stored, their connections end, the daemon
 100 ms (the 99th of 100).
 
 --part offsets: a PUT, a chunked PUT and a form end after each of their bytes, by FIN and by RST; a download after each step.
---part slow: --connections at once, a third in the middle of the header, a third in the middle of a body, a third idle, all trickling.
+--part slow: --connections at once, half in the middle of the header, a tenth in the middle of a body (an upload in flight
+takes about 20 KiB: not 10,000 of them within 64 MiB), the rest idle, all trickling.
 --part uploads: 1,000 uploads of various sizes in flight at once.
 --part slowhttptest: Debian's program for slow headers, slow bodies and slow reading.
 """
@@ -255,8 +256,8 @@ def slowhttptest(scene, options):
         large = connection.exchange("PUT", "/files/large.bin", (), content("network", 2, 4 << 20)).json()
     baseline = descriptors(scene.server.process.pid)
     said = []
-    for mode, target, more in (("-H", "/", []), ("-B", "/files", []), ("-X", large["url"], ["-k", "3", "-w", "512", "-y", "1024"])):
-        attack = subprocess.Popen(["slowhttptest", mode, "-c", "1000", "-r", "500", "-i", "2", "-l", "6", "-p", "3", *more,
+    for mode, target, more in (("-H", "/", ["-c", "1000"]), ("-B", "/files", ["-c", "1000"]), ("-X", large["url"], ["-c", "500", "-k", "3", "-w", "512", "-y", "1024"])):
+        attack = subprocess.Popen(["slowhttptest", mode, "-r", "500", "-i", "2", "-l", "6", "-p", "3", *more,
                                    "-u", "http://%s:%d%s" % (scene.server.host, scene.server.port, target)],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   cwd=scene.server.directory)
@@ -281,7 +282,7 @@ def run(options):
         if options.part == "offsets":
             said = offsets(scene, options)
         elif options.part == "slow":
-            said = crowd(scene, (slow_header, slow_body, idle), n, "%d slow connections" % n)
+            said = crowd(scene, (slow_header,) * 5 + (slow_body,) + (idle,) * 4, n, "%d slow connections" % n)
         elif options.part == "uploads":
             said = crowd(scene, (upload_in_flight,), 1000, "1000 uploads in flight")
         else:

@@ -129,6 +129,19 @@ class Scene:
         else:
             load.wait(answers=self.chance.randrange(1, 500), seconds=longest * 1.5)
 
+    def freeze(self):
+        """No thread of the daemon comes back from the kernel any more: a machine without power answers nothing."""
+        self.server.signal(signal.SIGSTOP)
+        tasks = "/proc/%d/task" % self.server.process.pid
+
+        def stopped():
+            states = []
+            for task in os.listdir(tasks):
+                with open("%s/%s/stat" % (tasks, task), encoding="latin-1") as stat:
+                    states.append(stat.read().rpartition(")")[2].split()[0])
+            return all(state in "TD" for state in states)
+        wait_until(stopped, "the daemon stands still")
+
     def kill(self, load=None):
         """kill -9 under load; the clients end."""
         if load is not None:
