@@ -342,7 +342,7 @@ class DepotCase(DepotdTestCase):
         return [(path, size) for path, size in self.open_in_data_directory() if path.endswith(" (deleted)") and size]
 
     def open_stored_files(self, size):
-        return [path for path, n in self.open_in_data_directory() if n == size]
+        return [path for path, n in self.open_in_data_directory() if n == size and "/journal/" not in path]
 
 
 if __name__ == "__main__":
