@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_BLOCK = 4096 - 16 /* what malloc keeps for itself */ };
+enum { ARENA_BLOCK = 1024 - 16 /* what malloc keeps for itself */ };
 
 struct arena_block {
 	struct arena_block *next;

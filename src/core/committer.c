@@ -119,8 +119,7 @@ static void finish_stored(struct core *core, struct upload_commit *commit)
 	for (size_t k = 0; k < commit->n; k++) {
 		struct upload *upload = commit->uploads[k];
 		upload_move(upload, UPLOAD_REGISTERED);
-		if (upload->small)
-			intake_mark(core, &upload->id, MARK_REGISTERED);
+		intake_mark(core, &upload->id, MARK_REGISTERED);
 		cache_put(core->cache, upload->record, NULL, upload->ticket);
 		commit->records[k] = file_record_ref(upload->record);
 	}
@@ -267,8 +266,7 @@ static void give_up(struct core *core, struct upload_commit **commits, size_t n)
 		return;
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 0; k < commits[i]->n; k++)
-			if (commits[i]->uploads[k]->small)
-				intake_mark(core, &commits[i]->uploads[k]->id, MARK_DROPPED);
+			intake_mark(core, &commits[i]->uploads[k]->id, MARK_DROPPED);
 	if (intake_flush(core, &err) < 0 && err.kind == ERR_IO)
 		health_note_io_failure(core,
 				       &err); /* the marks go with the next append that works */

@@ -123,14 +123,6 @@ static int append(struct core *core, struct journal_record *records, size_t n, s
 	return rc;
 }
 
-static bool has_small(const struct upload_commit *commit)
-{
-	for (size_t k = 0; k < commit->n; k++)
-		if (commit->uploads[k]->small)
-			return true;
-	return false;
-}
-
 static struct journal_record of_file(const struct upload *upload)
 {
 	if (upload->small)
@@ -172,8 +164,6 @@ static size_t put_request(const struct upload_commit *commit, struct journal_rec
 			  struct scratch *scratch)
 {
 	size_t n = 0, length;
-	if (!has_small(commit))
-		return 0;
 	if (commit->idempotency) {
 		const char *text = key_json(commit, scratch, &length);
 		records[n++] = (struct journal_record){

@@ -25,7 +25,7 @@
 
 enum {
 	GATE_READ =
-		16 * 1024, /* of one read for a head: with it comes the whole of a small request */
+		8 * 1024, /* of one read for a head: with it comes the whole of a small request */
 	GATE_FDS_MAX = 1 << 20,
 };
 

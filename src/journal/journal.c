@@ -263,10 +263,13 @@ static int append_batch(struct journal *journal, const struct journal_record *re
 int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
 		   struct err *err)
 {
+	size_t most = (size_t)journal->segment_bytes - BLOCK;
 	int rc = 0;
+	if (most > STAGING_BYTES)
+		most = STAGING_BYTES;
 	pthread_mutex_lock(&journal->appending);
 	while (rc == 0 && n > 0) {
-		size_t taken = batch_take(records, n);
+		size_t taken = batch_take(records, n, most);
 		rc = append_batch(journal, records, taken, err);
 		records += taken;
 		n -= taken;

@@ -53,12 +53,12 @@ static size_t round_up(size_t n)
 
 /* --- writing --- */
 
-size_t batch_take(const struct journal_record *records, size_t n)
+size_t batch_take(const struct journal_record *records, size_t n, size_t most)
 {
 	size_t length = BATCH_HEADER_LEN, taken = 0;
 	while (taken < n) {
 		length += BATCH_ENTRY_LEN + records[taken].head_len + records[taken].body_len;
-		if (length > STAGING_BYTES && taken > 0)
+		if (length > most && taken > 0)
 			break;
 		taken++;
 	}

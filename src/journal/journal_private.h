@@ -33,8 +33,8 @@ enum {
 	SEGMENT_HEADER_LEN = 44,
 	BATCH_HEADER_LEN = 24,
 	BATCH_ENTRY_LEN = 20,
-	BATCH_MAGIC = 0x424a5244, /* "DRJB" */
-	STAGING_BYTES = 1024 * 1024 - BLOCK,
+	BATCH_MAGIC = 0x424a5244,                /* "DRJB" */
+	STAGING_BYTES = 2 * 1024 * 1024 - BLOCK, /* the largest batch; smaller where segments are */
 };
 
 struct segment {
@@ -89,8 +89,8 @@ int segment_sync(const struct segment *segment);
 
 /* --- batches: journal_batch.c; pure --- */
 
-/* How many of the n records one batch can take: at least one. */
-size_t batch_take(const struct journal_record *records, size_t n);
+/* How many of the n records one batch of at most `most` bytes can take: at least one. */
+size_t batch_take(const struct journal_record *records, size_t n, size_t most);
 /* Writes them to out (STAGING_BYTES), zero-padded to a multiple of BLOCK: its length with the padding. */
 size_t batch_encode(const struct journal_record *records, size_t n, uint64_t sequence,
 		    unsigned char *out);
