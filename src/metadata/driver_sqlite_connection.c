@@ -24,6 +24,7 @@ enum {
 	BUSY_SLEEP_MAX_MS = 16,
 	/* What the log grows to between two checkpoints (1000 pages), and as much again. */
 	LOG_BYTES = 8 * 1024 * 1024,
+	SETTLE_TRIES = 12,
 	COLUMNS_MAX = 32,
 };
 
@@ -130,6 +131,26 @@ static int make_file(const char *path, struct err *err)
 	return rc;
 }
 
+/*
+ * On a full disk: opening the index of the log cuts it and lets it grow again, and on ext4 the blocks that were given back can be
+ * taken again only when that is committed.
+ */
+static void settle(const struct sqlite_connection *c)
+{
+	const char *path = sqlite3_db_filename(c->db, "main");
+	char folder[PATH_MAX];
+	int fd;
+
+	if (!path || strlen(path) >= sizeof folder)
+		return;
+	memcpy(folder, path, strlen(path) + 1);
+	fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	(void)!syncfs(fd);
+	close(fd);
+}
+
 /* Changing the journal mode needs the file for oneself for a moment, and SQLite does not ask the busy handler there. */
 static int set_up(struct sqlite_connection *c, const struct statements *statements, struct err *err)
 {
@@ -142,7 +163,12 @@ static int set_up(struct sqlite_connection *c, const struct statements *statemen
 
 		if (rc == SQLITE_OK)
 			return 0;
-		if ((rc & 0xff) != SQLITE_BUSY || !on_busy(c, tries))
+		bool full = (rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_FULL;
+		if (full && tries < SETTLE_TRIES)
+			settle(c);
+		else if ((rc & 0xff) != SQLITE_BUSY)
+			return sqlite_connection_failed(c, rc, setup->name, err);
+		if (!on_busy(c, tries))
 			return sqlite_connection_failed(c, rc, setup->name, err);
 	}
 }

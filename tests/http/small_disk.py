@@ -104,6 +104,12 @@ class SmallDisk:
                     pass
             os.fsync(filler.fileno())
 
+    def give_back(self, n):
+        """The other program gives n bytes back."""
+        filler = os.path.join(self.path, "filler")
+        os.truncate(filler, os.path.getsize(filler) - n)
+        os.sync()
+
     def empty(self):
         os.unlink(os.path.join(self.path, "filler"))
 
