@@ -135,8 +135,9 @@ void fs_promise(struct blob_filesystem *fs, struct blob_reservation *room, int64
 
 int64_t fs_take(struct blob_filesystem *fs, struct blob_reservation *room, int64_t n)
 {
-	int64_t left = room ? room->left : 0;
-	int64_t taken = left < n ? left : n;
+	if (!room)
+		return 0;
+	int64_t taken = room->left < n ? room->left : n;
 	if (taken == 0)
 		return 0;
 	atomic_fetch_add(&fs->written, taken);

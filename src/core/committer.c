@@ -247,14 +247,6 @@ static int restore_each(struct core *core, const struct upload_commit *commit, s
 	return 0;
 }
 
-static bool has_small(const struct upload_commit *commit)
-{
-	bool small = false;
-	for (size_t k = 0; k < commit->n; k++)
-		small = small || commit->uploads[k]->small;
-	return small;
-}
-
 /*
  * These requests have failed, and the journal may have their files: that it does not count is durable before anybody hears of
  * the failure, or a crash would bring back what its client sends again.
@@ -286,8 +278,7 @@ static size_t journal_batch(struct core *core, struct upload_commit **commits, s
 		health_note_io_failure(core, &err);
 	bool no_room = err.kind == ERR_DISK_FULL || err.kind == ERR_BUSY;
 	for (size_t i = 0; i < n; i++) {
-		if (!has_small(commits[i]) ||
-		    (no_room && restore_each(core, commits[i], &err) == 0)) {
+		if (no_room && restore_each(core, commits[i], &err) == 0) {
 			commits[left++] = commits[i];
 		} else {
 			commit_fail(commits[i], &err);

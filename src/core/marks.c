@@ -12,6 +12,7 @@
  * missed is a database set back to a moment in the last two seconds before a crash.
  * Threads: the sweeper's; the command line, beside it: then one more than the other is as good.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,13 +33,19 @@ struct mark {
 /* "depotd 1 UUID NUMBER\n", the number in 20 digits: of one length, so that it can be written over */
 static bool parse(const struct buf *text, struct mark *out)
 {
-	char id[UUID_TEXT_LEN + 1];
-	int end = -1;
-	if (text->len == 0 || text->data[text->len - 1] != '\n')
+	static const char begin[] = "depotd 1 ";
+	const size_t at = sizeof(begin) - 1;
+	char id[UUID_TEXT_LEN + 1], *end;
+	const char *line = buf_text(text);
+	if (text->len < at + UUID_TEXT_LEN + 3 || memcmp(line, begin, at) != 0 ||
+	    line[at + UUID_TEXT_LEN] != ' ')
 		return false;
-	if (sscanf(buf_text(text), "depotd 1 %36s %" SCNd64 "%n", id, &out->number, &end) != 2)
-		return false;
-	return end == (int)text->len - 1 && out->number > 0 && uuid_parse(id, &out->directory);
+	memcpy(id, line + at, UUID_TEXT_LEN);
+	id[UUID_TEXT_LEN] = '\0';
+	errno = 0;
+	out->number = strtoll(line + at + UUID_TEXT_LEN + 1, &end, 10);
+	return errno == 0 && end == line + text->len - 1 && *end == '\n' && out->number > 0 &&
+	       uuid_parse(id, &out->directory);
 }
 
 static int read_mark(struct blob_store *blobs, struct mark *out, struct err *err)
@@ -110,7 +117,7 @@ static int is_fresh(struct metadata *metadata, struct blob_store *blobs, struct 
 
 int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err *err)
 {
-	struct mark mark;
+	struct mark mark = {0};
 	int64_t database = 0;
 	int rc = read_mark(blobs, &mark, err);
 	if (rc == 0)
@@ -128,7 +135,7 @@ int marks_agree(struct metadata *metadata, struct blob_store *blobs, struct err 
 
 int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct err *err)
 {
-	struct mark mark;
+	struct mark mark = {0};
 	int64_t next;
 	int rc = read_mark(blobs, &mark, err);
 	if (rc == 0)
@@ -150,7 +157,7 @@ int marks_advance(struct metadata *metadata, struct blob_store *blobs, struct er
 
 int marks_settle(struct metadata *metadata, struct blob_store *blobs, struct err *err)
 {
-	struct mark mark;
+	struct mark mark = {0};
 	int64_t database = 0;
 	int rc = read_mark(blobs, &mark, err);
 	if (rc == 0) /* the next sweep makes one */

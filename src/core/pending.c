@@ -470,9 +470,8 @@ void pending_free(struct core *core)
 	struct pending *pending = core->pending;
 	if (!pending)
 		return;
-	while (pending->head) {
-		struct pending_request *request = pending->head;
-		unlink_locked(pending, request);
+	for (struct pending_request *request = pending->head, *next; request; request = next) {
+		next = request->next;
 		free(request->key);
 		free(request);
 	}

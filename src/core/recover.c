@@ -127,7 +127,6 @@ static int recover_file(struct recovery *r, const struct journal_record *record,
 			       why.message);
 	*id = journaled->id;
 	int mark = mark_of(r, id);
-	rc = 1;
 	if (mark == MARK_DROPPED)
 		rc = blob_remove(r->core->blobs, id, r->err) < 0 ? -1 : 1;
 	else

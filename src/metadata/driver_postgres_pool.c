@@ -114,6 +114,7 @@ static void settle(struct pg_pool *p)
 
 	if (p->state != POOL_SUSPECT || clock_monotonic_ns() < p->verdict_ns)
 		return;
+	err_clear(&why);
 	(void)(err_set)(&why, ERR_UNAVAILABLE, "PostgreSQL: no answer in time");
 	go_down(p, &why);
 }
