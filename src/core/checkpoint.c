@@ -117,19 +117,6 @@ static bool wait_locked(struct intake *intake, int64_t until_ns)
 	return intake->stopping;
 }
 
-/* Segments ahead of their use, but not of the last room on the disk: that is for uploads. */
-static int make_segments(struct core *core, unsigned ahead)
-{
-	enum { SEGMENT_MOST = 4 * 1024 * 1024 };
-	struct blob_reservation room = {0};
-	struct err ignored;
-	if (blob_reserve(core->blobs, (int64_t)ahead * SEGMENT_MOST, &room, &ignored) < 0)
-		return -1;
-	int rc = journal_prepare(core->intake->journal, ahead, &ignored);
-	blob_unreserve(core->blobs, &room);
-	return rc;
-}
-
 static void *checkpoint_thread(void *context)
 {
 	struct core *core = context;
@@ -149,7 +136,8 @@ static void *checkpoint_thread(void *context)
 		intake->prepare = false;
 		pthread_mutex_unlock(&intake->lock);
 		if ((prepare || urgent) && now >= no_segments_before &&
-		    make_segments(core, urgent ? SEGMENTS_FOR_CHECKPOINT : SEGMENTS_AHEAD) < 0)
+		    journal_prepare(intake->journal,
+				    urgent ? SEGMENTS_FOR_CHECKPOINT : SEGMENTS_AHEAD, &err) < 0)
 			no_segments_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
 		if (due && intake_checkpoint(core, &err) < 0)
 			not_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;

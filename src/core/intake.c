@@ -325,13 +325,24 @@ static int64_t journal_size(struct core *core)
 	return size;
 }
 
+/* The last room on the disk is for uploads. */
+static bool may_grow(void *context, int64_t bytes)
+{
+	struct core *core = context;
+	struct blob_space space;
+	struct err ignored;
+	return blob_space(core->blobs, &space, &ignored) == 0 && space.free >= 4 * bytes;
+}
+
 int intake_start(struct core *core, struct err *err)
 {
 	struct intake *intake = calloc(1, sizeof(*intake));
 	pthread_condattr_t monotonic;
 	struct journal_config config = {.directory = core->config.journal_directory,
 					.size = journal_size(core),
-					.full_wait_ms = 30 * 1000};
+					.full_wait_ms = 3000,
+					.may_grow = may_grow,
+					.context = core};
 	if (!intake)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");
 	core->intake = intake;

@@ -69,6 +69,8 @@ int journal_open(const struct journal_config *config, struct journal **out, stru
 	pthread_condattr_destroy(&monotonic);
 	journal->directory = -1;
 	journal->full_wait_ms = config->full_wait_ms;
+	journal->may_grow = config->may_grow;
+	journal->context = config->context;
 	journal->segment_bytes = SEGMENT_BYTES_MAX;
 	while (journal->segment_bytes > SEGMENT_BYTES_MIN &&
 	       journal->segment_bytes * 8 > config->size)
@@ -120,15 +122,15 @@ static bool is_free(const struct journal *journal, const struct segment *segment
 	       segment->size == journal->segment_bytes;
 }
 
-/* How many are free or being made, and the first of them that is free; both, and a place for another, SEGMENTS_MAX where there is none. */
+/* How many files there are or are being made, how many of these wait to be used; one that does, and a place for another. */
 struct places {
-	unsigned ready, free, empty;
+	unsigned used, ready, free, empty;
 };
 
 static struct places find_places(const struct journal *journal)
 {
-	struct places places = {0, SEGMENTS_MAX, SEGMENTS_MAX};
-	unsigned used = 0, empty = SEGMENTS_MAX;
+	struct places places = {0, 0, SEGMENTS_MAX, SEGMENTS_MAX};
+	unsigned empty = SEGMENTS_MAX;
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++) {
 		const struct segment *segment = &journal->segments[i];
 		bool is_ready = segment->making || is_free(journal, segment);
@@ -136,13 +138,18 @@ static struct places find_places(const struct journal *journal)
 		if (is_ready && !segment->making && places.free == SEGMENTS_MAX)
 			places.free = i;
 		if (segment->making || segment->fd >= 0)
-			used++;
+			places.used++;
 		else if (empty == SEGMENTS_MAX)
 			empty = i;
 	}
-	if (used < journal->segments_max)
+	if (places.used < journal->segments_max)
 		places.empty = empty;
 	return places;
+}
+
+static bool may_grow(const struct journal *journal)
+{
+	return !journal->may_grow || journal->may_grow(journal->context, journal->segment_bytes);
 }
 
 /* Makes a segment where there is none, without the lock meanwhile. Under the lock. */
@@ -163,11 +170,14 @@ static unsigned take_place(struct journal *journal, struct err *err)
 {
 	int64_t deadline = clock_monotonic_ns() + journal->full_wait_ms * 1000000;
 	struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+	bool grow = may_grow(journal);
 	int rc = 0;
 	pthread_mutex_lock(&journal->lock);
 	struct places places = find_places(journal);
 	while (places.free == SEGMENTS_MAX && rc == 0) {
-		if (places.ready == 0 && places.empty != SEGMENTS_MAX) {
+		if (!grow && places.used == 0)
+			break;
+		if (grow && places.ready == 0 && places.empty != SEGMENTS_MAX) {
 			if (make_locked(journal, places.empty, err) < 0) {
 				pthread_mutex_unlock(&journal->lock);
 				return SEGMENTS_MAX;
@@ -178,7 +188,9 @@ static unsigned take_place(struct journal *journal, struct err *err)
 		places = find_places(journal);
 	}
 	pthread_mutex_unlock(&journal->lock);
-	if (places.free == SEGMENTS_MAX)
+	if (places.free == SEGMENTS_MAX && !grow)
+		err_set(err, ERR_DISK_FULL, "no room for more of the journal");
+	else if (places.free == SEGMENTS_MAX)
 		err_set(err, ERR_BUSY, "the journal is full: the disk is slower than the uploads");
 	return places.free;
 }
@@ -316,7 +328,10 @@ int journal_prepare(struct journal *journal, unsigned ahead, struct err *err)
 	pthread_mutex_lock(&journal->lock);
 	struct places places = find_places(journal);
 	while (rc == 0 && places.ready < ahead && places.empty != SEGMENTS_MAX) {
-		rc = make_locked(journal, places.empty, err);
+		if (may_grow(journal))
+			rc = make_locked(journal, places.empty, err);
+		else
+			rc = err_set(err, ERR_DISK_FULL, "no room for more of the journal");
 		places = find_places(journal);
 	}
 	pthread_mutex_unlock(&journal->lock);

@@ -52,6 +52,8 @@ struct segment {
 struct journal {
 	int directory;
 	int64_t segment_bytes, full_wait_ms;
+	bool (*may_grow)(void *context, int64_t bytes);
+	void *context;
 	unsigned segments_max;
 
 	/* Lock order: appending before lock. */

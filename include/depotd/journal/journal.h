@@ -25,6 +25,9 @@ struct journal_config {
 	const char *directory; /* made (0700) where it is missing */
 	int64_t size;          /* bytes of all segments together, at the most */
 	int64_t full_wait_ms; /* how long an append may wait for a checkpoint when the journal is full */
+	/* Whether there is room for so many more bytes of segments; NULL: always. Any thread, never blocks. */
+	bool (*may_grow)(void *context, int64_t bytes);
+	void *context;
 };
 
 enum {
