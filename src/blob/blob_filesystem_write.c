@@ -213,6 +213,15 @@ int fs_set_attribute(struct blob_filesystem *fs, int fd, const char *description
 	}
 }
 
+/* The description's own file. Where the leaf was removed meanwhile, empty as it is, any directory of the same disk will do. */
+static int open_meta(struct fs_writer *writer)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	if (temp_open(fs, writer->leaf->fd, &writer->meta) == 0)
+		return 0;
+	return leaf_was_removed(writer->leaf) ? temp_open(fs, fs->tmp, &writer->meta) : -1;
+}
+
 /*
  * fsync, not fdatasync: ext4's fdatasync waits for the transaction of the last change of size or blocks alone, and with early
  * write-back (or an empty file) that one may be older than the attribute's. For a new file both cost one journal commit.
@@ -229,9 +238,8 @@ int fs_seal(struct blob_writer *base, const char *description, size_t n, struct 
 	int rc = fs_set_attribute(fs, writer->file.fd, description, n);
 	if (rc < 0)
 		return err_set_errno(err, ERR_IO, "setxattr in objects/%s", writer->leaf->name);
-	if (rc == 0 &&
-	    (temp_open(fs, writer->leaf->fd, &writer->meta) < 0 ||
-	     write_all(writer->meta.fd, description, n) < 0 || fs_fsync(writer->meta.fd) < 0))
+	if (rc == 0 && (open_meta(writer) < 0 || write_all(writer->meta.fd, description, n) < 0 ||
+			fs_fsync(writer->meta.fd) < 0))
 		return err_set_errno(err, ERR_IO, "description in objects/%s", writer->leaf->name);
 	if (fs_fsync(writer->file.fd) < 0)
 		return err_set_errno(err, ERR_IO, "fsync in objects/%s", writer->leaf->name);
