@@ -29,6 +29,7 @@ struct fs_writer {
 	struct uuid id;
 	struct leaf *leaf;
 	struct temp file, meta;        /* meta.fd is -1 where the attribute is enough */
+	bool meta_linked;              /* a try gave it its name */
 	struct blob_reservation *room; /* the request's, or NULL; taken from first */
 	struct blob_reservation own;   /* what its size needs beyond that */
 	int64_t allocated;             /* so many bytes have their blocks already */
@@ -257,6 +258,36 @@ static void take_back(struct fs_writer *writer)
 	}
 }
 
+/*
+ * A file without a name gets one once: when the sweep took the description away, which had no blob yet, it is written anew.
+ */
+static int write_meta_again(struct fs_writer *writer)
+{
+	struct blob_filesystem *fs = fs_of(writer);
+	struct temp fresh;
+	char piece[8192];
+	ssize_t n = 1;
+	if (temp_open(fs, fs->tmp, &fresh) < 0)
+		return -1;
+	for (off_t at = 0; n > 0; at += n) {
+		do
+			n = pread(writer->meta.fd, piece, sizeof(piece), at);
+		while (n < 0 && errno == EINTR);
+		if (n > 0 && write_all(fresh.fd, piece, (size_t)n) < 0)
+			n = -1;
+	}
+	if (n < 0 || fs_fsync(fresh.fd) < 0) {
+		int saved = errno;
+		temp_close(fs, &fresh);
+		errno = saved;
+		return -1;
+	}
+	temp_close(fs, &writer->meta);
+	writer->meta = fresh;
+	writer->meta_linked = false;
+	return 0;
+}
+
 /* One try. The description first, so that there is never a blob without one. -1 with errno, nothing left behind. */
 static int link_once(struct fs_writer *writer)
 {
@@ -264,8 +295,11 @@ static int link_once(struct fs_writer *writer)
 	char name[UUID_TEXT_LEN + 1], meta[META_NAME_LEN + 1];
 	uuid_format(&writer->id, name);
 	fs_meta_name(&writer->id, meta);
+	if (writer->meta_linked && write_meta_again(writer) < 0)
+		return -1;
 	if (writer->meta.fd >= 0 && temp_link(fs, &writer->meta, writer->leaf->fd, meta) < 0)
 		return -1;
+	writer->meta_linked = writer->meta.fd >= 0;
 	if (temp_link(fs, &writer->file, writer->leaf->fd, name) == 0)
 		return 0;
 	int saved = errno;
