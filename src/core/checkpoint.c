@@ -76,7 +76,7 @@ static int sync_files(struct core *core, uint64_t mark, struct err *err)
 	return intake_write_again(core, mark, err);
 }
 
-int intake_checkpoint(struct core *core, struct err *err)
+static int checkpoint(struct core *core, struct err *err)
 {
 	struct intake *intake = core->intake;
 	pthread_mutex_lock(&intake->lock);
@@ -104,6 +104,14 @@ int intake_checkpoint(struct core *core, struct err *err)
 			intake->live_since = clock_monotonic_ns();
 		pthread_mutex_unlock(&intake->lock);
 	}
+	return rc;
+}
+
+int intake_checkpoint(struct core *core, struct err *err)
+{
+	pthread_mutex_lock(&core->intake->checkpointing);
+	int rc = checkpoint(core, err);
+	pthread_mutex_unlock(&core->intake->checkpointing);
 	return rc;
 }
 
@@ -186,6 +194,7 @@ void intake_stop(struct core *core)
 	buf_release(&intake->written);
 	pthread_cond_destroy(&intake->wake);
 	pthread_mutex_destroy(&intake->turning);
+	pthread_mutex_destroy(&intake->checkpointing);
 	pthread_mutex_destroy(&intake->removing);
 	pthread_mutex_destroy(&intake->appending);
 	pthread_mutex_destroy(&intake->lock);

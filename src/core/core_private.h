@@ -19,7 +19,7 @@
 enum {
 	DESCRIBE_STRIPES = 64,
 	SMALL_BYTES_MAX =
-		16 * 1024 * 1024, /* past this, uploads go through writers whatever their size */
+		4 * 1024 * 1024, /* past this, uploads go through writers whatever their size */
 };
 
 struct damage;

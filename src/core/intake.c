@@ -352,6 +352,7 @@ int intake_start(struct core *core, struct err *err)
 	pthread_mutex_init(&intake->lock, NULL);
 	pthread_mutex_init(&intake->appending, NULL);
 	pthread_mutex_init(&intake->removing, NULL);
+	pthread_mutex_init(&intake->checkpointing, NULL);
 	pthread_mutex_init(&intake->turning, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

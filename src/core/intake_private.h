@@ -9,7 +9,7 @@
  *   INTAKE_PENDING  files of one request that are durable and wait for the database (head: ids, body: the key's JSON or nothing)
  *   INTAKE_MARKS    what came of earlier ones (head: ids, each with one byte of enum intake_mark)
  *
- * Lock order: removing or turning, appending, pending.lock, lock. Threads: as each function says.
+ * Lock order: removing, checkpointing, turning, appending, pending.lock, lock. Threads: as each function says.
  */
 #ifndef DEPOTD_CORE_INTAKE_PRIVATE_H
 #define DEPOTD_CORE_INTAKE_PRIVATE_H
@@ -45,6 +45,8 @@ struct intake {
 
 	pthread_mutex_t
 		removing; /* one removal at a time waits for its mark; others find theirs taken along */
+	pthread_mutex_t
+		checkpointing;     /* one checkpoint at a time: two would free the same segments */
 	pthread_mutex_t appending; /* one append at a time has `written` */
 	/*
 	 * Held while a request is written down as pending and put into the table, and while the journal turns to a new segment: so the

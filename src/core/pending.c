@@ -216,8 +216,11 @@ static int read_records(struct core *core, struct batch *batch, size_t i,
 	size_t n = 0;
 	for (size_t k = 0; k < request->n; k++) {
 		int rc = maintenance_described(core->blobs, &request->ids[k].id, &records[n], err);
-		if (rc < 0)
+		if (rc < 0) {
+			while (n > 0)
+				file_record_unref(&records[--n]);
 			return -1;
+		}
 		n += rc == 1;
 	}
 	batch->registrations[i] = (struct registration){.files = records, .n = n, .answered = true};
@@ -253,13 +256,17 @@ static long register_batch(struct core *core, struct batch *batch, struct err *e
 	size_t at = 0, n = 0;
 	long done = 0;
 	for (size_t i = 0; i < batch->n; i++) {
-		if (read_records(core, batch, i, batch->records + at, err) < 0)
-			return -1;
-		at += batch->registrations[i].n;
+		struct registration *registration = &batch->registrations[i];
+		registration->result = read_records(core, batch, i, batch->records + at, err);
+		if (registration->result < 0) { /* it alone has to wait */
+			registration->err = *err;
+			continue;
+		}
+		at += registration->n;
 		if (batch->gone[i])
 			continue;
-		packed[n] = &batch->registrations[i];
-		together[n++] = batch->registrations[i];
+		packed[n] = registration;
+		together[n++] = *registration;
 	}
 	if (n > 0 && metadata_register(core->metadata, together, n, err) < 0)
 		return -1;
@@ -273,7 +280,7 @@ static long register_batch(struct core *core, struct batch *batch, struct err *e
 			metric_add(pending->registered, (int64_t)files);
 			done++;
 		} else {
-			/* The database refuses these rows: others go first from now on. */
+			/* The database refuses these rows, or the disk does: others go first from now on. */
 			*err = batch->registrations[i].err;
 			unlink_locked(pending, batch->requests[i]);
 			link_locked(pending, batch->requests[i]);

@@ -236,6 +236,7 @@ static int begin_segment(struct journal *journal, struct err *err)
 	pthread_mutex_lock(&journal->lock);
 	segment->sequence = journal->next_sequence++;
 	segment->previous_end = journal->last_end;
+	segment->bad_header = false;
 	segment->end = BLOCK;
 	pthread_mutex_unlock(&journal->lock);
 	journal->current = index;
@@ -446,6 +447,13 @@ int journal_replay(struct journal *journal, uint64_t before, journal_visit_fn vi
 	uint64_t from = 1;
 	int rc = 0;
 	*summary = (struct journal_replay_summary){0};
+	for (unsigned i = 0; before == 0 && i < SEGMENTS_MAX; i++) {
+		/* Neither its header nor its first batch can be read: nobody knows what stood there. */
+		if (journal->segments[i].bad_header && journal->segments[i].sequence == 0) {
+			summary->damaged_places++;
+			summary->damaged_bytes += SEGMENT_HEADER_LEN;
+		}
+	}
 	while (rc == 0 && (segment = next_live(journal, from, before))) {
 		unsigned char *data = NULL;
 		size_t n = 0;
