@@ -18,6 +18,21 @@
 
 enum { AGE_SECONDS = 5, RETRY_SECONDS = 5 };
 
+int intake_newest_description(struct core *core, const struct file_record *journaled,
+			      const struct journal_record *record, struct buf *out, struct err *err)
+{
+	struct file_record *newer = NULL;
+	struct err why;
+	buf_init(out, BLOB_DESCRIPTION_MAX);
+	if (maintenance_described(core->blobs, &journaled->id, &newer, &why) == 1 &&
+	    newer->revision > journaled->revision)
+		file_record_describe(newer, out);
+	else
+		buf_append(out, record->head, record->head_len);
+	file_record_unref(&newer);
+	return out->failed ? err_set(err, ERR_NO_MEMORY, "a file of the journal") : 0;
+}
+
 struct write_again {
 	struct core *core;
 	struct err *err;
@@ -31,33 +46,26 @@ static int write_again(void *context, const struct journal_record *record)
 {
 	struct core *core = ((struct write_again *)context)->core;
 	struct err *err = ((struct write_again *)context)->err;
-	struct file_record *journaled = NULL, *described = NULL;
+	struct file_record *journaled = NULL;
 	struct buf text;
 	struct err why;
 	if (record->kind != INTAKE_FILE ||
 	    file_record_from_description(record->head, record->head_len, &journaled, &why) != 1)
 		return 0;
 	pthread_mutex_t *lock = &core->describing[journaled->id.bytes[15] % DESCRIBE_STRIPES];
-	buf_init(&text, BLOB_DESCRIPTION_MAX);
 	pthread_mutex_lock(lock);
 	struct blob_reader *reader = NULL;
 	int rc = blob_open(core->blobs, &journaled->id, &reader, err);
 	blob_reader_free(&reader);
 	if (rc == 1) { /* 0: it was removed */
-		/* A description that was changed since was synced by itself. */
-		if (maintenance_described(core->blobs, &journaled->id, &described, &why) == 1 &&
-		    described->revision > journaled->revision)
-			file_record_describe(described, &text);
-		else
-			buf_append(&text, record->head, record->head_len);
-		rc = text.failed ? err_set(err, ERR_NO_MEMORY, "checkpoint")
-				 : blob_restore(core->blobs, &journaled->id, record->body,
-						record->body_len, text.data, text.len, err);
+		rc = intake_newest_description(core, journaled, record, &text, err);
+		if (rc == 0)
+			rc = blob_restore(core->blobs, &journaled->id, record->body,
+					  record->body_len, text.data, text.len, err);
+		buf_release(&text);
 	}
 	pthread_mutex_unlock(lock);
-	buf_release(&text);
 	file_record_unref(&journaled);
-	file_record_unref(&described);
 	return rc < 0 ? -1 : 0;
 }
 

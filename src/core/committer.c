@@ -7,8 +7,8 @@
  * a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a crowd has one at each
  * desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
  * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
- * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() and
- * commit_batch() on one of these at a time.
+ * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the
+ * publishers'; each desk is one thread's at a time.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -106,14 +106,6 @@ bool committer_has(struct core *core, const struct uuid *id)
 	return upload != NULL;
 }
 
-/* A file whose row is to follow: as its record, and it says so. NULL out of memory. */
-static struct file_record *unregistered(const struct file_record *record)
-{
-	struct file_record copy = *record;
-	copy.unregistered = true;
-	return file_record_new(&copy);
-}
-
 static void finish_stored(struct core *core, struct upload_commit *commit)
 {
 	for (size_t k = 0; k < commit->n; k++) {
@@ -173,7 +165,7 @@ static bool committer_submit(struct core *core, struct batch_item *item);
 
 /* --- names --- */
 
-/* What a publication came to: on to the committer, or the answer. `from` is where its uploads with writers begin. */
+/* What a publication came to: on to the committer, or the answer. */
 static void published(struct core *core, struct upload_commit *commit,
 		      const struct blob_publication *publication)
 {
@@ -305,29 +297,23 @@ static bool may_wait(const struct err *err)
 static bool make_unregistered(struct upload_commit *commit)
 {
 	for (size_t k = 0; k < commit->n; k++)
-		if (!(commit->records[k] = unregistered(commit->uploads[k]->record)))
+		if (!(commit->records[k] = file_record_unregistered(commit->uploads[k]->record)))
 			return false;
 	return true;
 }
 
 static int remember_pending(struct core *core, const struct upload_commit *commit, struct err *err)
 {
-	size_t most = commit->n < PENDING_FILES_MAX ? commit->n : PENDING_FILES_MAX;
-	struct uuid *ids = malloc(most * sizeof(*ids));
+	struct uuid *ids = malloc(commit->n * sizeof(*ids));
 	struct buf key;
-	int rc = 0;
 	if (!ids)
 		return err_set(err, ERR_NO_MEMORY, "files that wait for the database");
+	for (size_t k = 0; k < commit->n; k++)
+		ids[k] = commit->uploads[k]->id;
 	buf_init(&key, 64 * 1024);
 	if (commit->idempotency)
 		idempotency_encode(commit->idempotency, &key);
-	for (size_t from = 0; rc == 0 && from < commit->n; from += PENDING_FILES_MAX) {
-		size_t left = commit->n - from;
-		size_t n = left < PENDING_FILES_MAX ? left : PENDING_FILES_MAX;
-		for (size_t k = 0; k < n; k++)
-			ids[k] = commit->uploads[from + k]->id;
-		rc = pending_add(core, ids, n, key.data, from == 0 ? key.len : 0, err);
-	}
+	int rc = pending_add(core, ids, commit->n, key.data, key.len, err);
 	buf_release(&key);
 	free(ids);
 	return rc;

@@ -52,7 +52,7 @@ struct core {
 	atomic_bool descriptions_doubtful; /* some may be behind their rows: the next sweep looks */
 
 	/*
-	 * Uploads between upload_commit() and their answer, so that the sweep spares bytes whose row is on its way, whatever the
+	 * Uploads on their way to a row, from before they have a name until their answer, so that the sweep spares bytes whose row is on its way, whatever the
 	 * grace. An upload enters before it gets a name and leaves after its row was committed.
 	 */
 	pthread_mutex_t committing_lock; /* guards the list */

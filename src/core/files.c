@@ -61,9 +61,7 @@ static int find_description(struct core *core, const struct uuid *id, bool waits
 		return 0;
 	}
 	if (waits) {
-		struct file_record copy = *found;
-		copy.unregistered = true;
-		struct file_record *marked = file_record_new(&copy);
+		struct file_record *marked = file_record_unregistered(found);
 		file_record_unref(&found);
 		if (!marked)
 			return err_set(err, ERR_NO_MEMORY, "file record");

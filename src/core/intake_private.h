@@ -66,7 +66,7 @@ struct intake {
 	pthread_t thread;
 	bool running;
 
-	struct metric *checkpoints, *checkpoint_failures, *live_bytes, *replayed;
+	struct metric *checkpoints, *checkpoint_failures, *live_bytes;
 };
 
 int intake_start(struct core *core, struct err *err);
@@ -98,6 +98,14 @@ int checkpoint_start(struct core *core, struct err *err);
 /* Makes each small file below the mark anew from the journal, one by one synced, unless it was removed. */
 int intake_write_again(struct core *core, uint64_t before, struct err *err);
 
+/*
+ * What a file of the journal is to say of itself when it is made again: a change since had a sync of its own, and its description
+ * may stand with bytes that are lost. Initialises out, which is the caller's to release either way.
+ */
+int intake_newest_description(struct core *core, const struct file_record *journaled,
+			      const struct journal_record *record, struct buf *out,
+			      struct err *err);
+
 /* --- pending.c: what is durable and waits for the database --- */
 
 enum {
@@ -111,9 +119,9 @@ int pending_new(struct core *core, struct err *err);
 int pending_start(struct core *core, struct err *err);
 void pending_stop(struct core *core);
 void pending_free(struct core *core);
-/* One request's files. idempotency: its key's JSON (n bytes; 0: none). Files known already are not taken twice. */
-int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *idempotency,
-		size_t n, struct err *err);
+/* One request's files. key: its Idempotency-Key's JSON (key_len 0: none). Files known already are not taken twice. */
+int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *key,
+		size_t key_len, struct err *err);
 bool pending_has(struct core *core, const struct uuid *id);
 bool pending_full(struct core *core); /* no more uploads until the database is back */
 /* Registers what waits until it is done (0) or the database does not let it (-1). */

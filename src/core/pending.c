@@ -6,7 +6,6 @@
  * never before; registering is idempotent, so an unknown outcome is settled by doing it again.
  * Lock order: registering, lock, then intake's, the cache's and that of the keys. Threads: any; the follower's own registers.
  */
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -41,6 +40,11 @@ struct pending_request {
 };
 
 struct pending {
+	pthread_mutex_t registering; /* one registration at a time; before lock */
+	pthread_t thread;
+	bool running;
+	struct metric *waiting, *registered;
+
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wake;
 	struct pending_request *head, *tail;
@@ -48,11 +52,6 @@ struct pending {
 	size_t files;
 	uint64_t next_serial;
 	bool stopping;
-
-	pthread_mutex_t registering; /* one registration at a time; before lock */
-	pthread_t thread;
-	bool running;
-	struct metric *waiting, *registered;
 };
 
 /* --- the table; under the lock --- */
@@ -133,25 +132,24 @@ static void remember_key(struct core *core, const struct uuid *ids, size_t count
 		keyed_pending(core, &key, NULL, ids, count);
 }
 
-int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *idempotency,
-		size_t n, struct err *err)
+static int add_some(struct core *core, const struct uuid *ids, size_t count, const char *key,
+		    size_t key_len, struct err *err)
 {
 	struct pending *pending = core->pending;
-	assert(count > 0 && count <= PENDING_FILES_MAX);
 	struct pending_request *request =
 		calloc(1, sizeof(*request) + count * sizeof(request->ids[0]));
-	char *key = n > 0 ? strndup(idempotency, n) : NULL;
-	if (!request || (n > 0 && !key)) {
+	char *copy = key_len > 0 ? strndup(key, key_len) : NULL;
+	if (!request || (key_len > 0 && !copy)) {
 		free(request);
-		free(key);
+		free(copy);
 		return err_set(err, ERR_NO_MEMORY, "files that wait for the database");
 	}
-	request->key = key;
-	request->key_len = n;
+	request->key = copy;
+	request->key_len = key_len;
 	request->n = count;
 	for (size_t k = 0; k < count; k++)
 		request->ids[k].id = ids[k];
-	remember_key(core, ids, count, key, n);
+	remember_key(core, ids, count, copy, key_len);
 	pthread_mutex_lock(&pending->lock);
 	bool known = find_locked(pending, &ids[0]);
 	if (!known)
@@ -160,6 +158,18 @@ int pending_add(struct core *core, const struct uuid *ids, size_t count, const c
 	if (known) {
 		free(request->key);
 		free(request);
+	}
+	return 0;
+}
+
+int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *key,
+		size_t key_len, struct err *err)
+{
+	for (size_t from = 0; from < count; from += PENDING_FILES_MAX) {
+		size_t left = count - from;
+		if (add_some(core, ids + from, left < PENDING_FILES_MAX ? left : PENDING_FILES_MAX,
+			     key, from == 0 ? key_len : 0, err) < 0)
+			return -1;
 	}
 	return 0;
 }

@@ -24,8 +24,7 @@ struct recovery {
 	char *key;
 	size_t key_len;
 	uint32_t left; /* of its last record */
-	bool open,
-		counted; /* records are to come; one of them says that it is not to be registered */
+	bool open;     /* records are to come */
 };
 
 /* --- marks --- */
@@ -86,21 +85,11 @@ static int is_whole(struct core *core, const struct file_record *record, struct 
 }
 
 static int make_again(struct recovery *r, const struct file_record *journaled,
-		      const struct journal_record *record, bool described)
+		      const struct journal_record *record)
 {
 	struct core *core = r->core;
-	struct file_record *newer = NULL;
 	struct buf text;
-	struct err why;
-	buf_init(&text, BLOB_DESCRIPTION_MAX);
-	/* A change since has its own sync: its description may stand with bytes that are lost. */
-	if (described && maintenance_described(core->blobs, &journaled->id, &newer, &why) == 1 &&
-	    newer->revision > journaled->revision)
-		file_record_describe(newer, &text);
-	else
-		buf_append(&text, record->head, record->head_len);
-	file_record_unref(&newer);
-	int rc = text.failed ? err_set(r->err, ERR_NO_MEMORY, "replaying the journal") : 0;
+	int rc = intake_newest_description(core, journaled, record, &text, r->err);
 	if (rc == 0)
 		rc = blob_remove(core->blobs, &journaled->id, r->err);
 	/* Synced with all others in the end. */
@@ -134,7 +123,7 @@ static int recover_file(struct recovery *r, const struct journal_record *record,
 	if (rc < 0 && r->err->kind == ERR_IO && mark != MARK_DROPPED)
 		rc = 0; /* unreadable: made again */
 	if (rc == 0)
-		rc = make_again(r, journaled, record, true);
+		rc = make_again(r, journaled, record);
 	file_record_unref(&journaled);
 	return rc < 0 ? -1 : 0;
 }
@@ -148,20 +137,13 @@ static void begin_group(struct recovery *r)
 	r->key_len = 0;
 	r->n = 0;
 	r->open = true;
-	r->counted = false;
 }
 
 static int add_pending(struct recovery *r, const struct uuid *ids, size_t n, const char *key,
 		       size_t key_len)
 {
-	for (size_t from = 0; from < n; from += PENDING_FILES_MAX) {
-		size_t files = n - from < PENDING_FILES_MAX ? n - from : PENDING_FILES_MAX;
-		if (pending_add(r->core, ids + from, files, key, from == 0 ? key_len : 0, r->err) <
-		    0)
-			return -1;
-	}
 	r->summary->unregistered += (int64_t)n;
-	return 0;
+	return pending_add(r->core, ids, n, key, key_len, r->err);
 }
 
 static int end_group(struct recovery *r)

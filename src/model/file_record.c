@@ -59,6 +59,13 @@ struct file_record *file_record_new(const struct file_record *from)
 	return record;
 }
 
+struct file_record *file_record_unregistered(const struct file_record *from)
+{
+	struct file_record copy = *from;
+	copy.unregistered = true;
+	return file_record_new(&copy);
+}
+
 struct file_record *file_record_ref(struct file_record *record)
 {
 	atomic_fetch_add_explicit(&counted_of(record)->references, 1, memory_order_relaxed);

@@ -44,6 +44,8 @@ struct file_record {
 
 /* Copies everything `from` points to. One reference, the caller's. NULL out of memory. */
 struct file_record *file_record_new(const struct file_record *from);
+/* The same file, whose row is still to come. A new record, as file_record_new() makes. */
+struct file_record *file_record_unregistered(const struct file_record *from);
 struct file_record *file_record_ref(struct file_record *record); /* returns its argument */
 void file_record_unref(
 	struct file_record **record); /* takes NULL inside; nulls the owner's pointer */
