@@ -23,6 +23,11 @@ struct civil {
 	int weekday; /* from Sunday 0; not read when converting back */
 };
 
+bool clock_representable(int64_t wall_ms)
+{
+	return wall_ms >= EARLIEST_MS && wall_ms <= LATEST_MS;
+}
+
 static int64_t clock_read_ns(clockid_t id)
 {
 	struct timespec now;
@@ -273,7 +278,7 @@ int clock_parse_rfc3339(const char *text, int64_t *wall_ms)
 	if (c.second == 60 && seconds % SECONDS_A_DAY != 0)
 		return 0;
 	int64_t result = seconds * MS_A_SECOND + ms;
-	if (result < EARLIEST_MS || result > LATEST_MS)
+	if (!clock_representable(result))
 		return 0;
 	*wall_ms = result;
 	return 1;

@@ -296,7 +296,7 @@ static const char *read_packed(const unsigned char *data, size_t n, struct file_
 	record->created_ms =
 		uuid_time_ms(&record->id) + (int64_t)(folded >> 1 ^ (folded & 1 ? UINT64_MAX : 0));
 	record->name = name;
-	return record->created_ms >= 0 ? NULL : "created_at";
+	return clock_representable(record->created_ms) ? NULL : "created_at";
 }
 
 int file_record_unpack(const struct uuid *id, const char *text, size_t n, struct file_record **out,

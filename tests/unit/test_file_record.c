@@ -135,7 +135,7 @@ static const struct file_record plain = {
 static void a_plain_record_has_a_short_description(void **state)
 {
 	(void)state;
-	struct file_record records[] = {plain, plain, plain, plain};
+	struct file_record records[] = {plain, plain, plain, plain, plain};
 	records[1].sniffed = NULL;
 	records[1].type = "text/plain";
 	records[1].visibility = VISIBILITY_PUBLIC;
@@ -144,6 +144,7 @@ static void a_plain_record_has_a_short_description(void **state)
 	records[2].created_ms -= 1000000;
 	records[3].size = 0;
 	records[3].created_ms = 0;
+	records[4].created_ms = -55000000000000; /* a clock of the year 227 */
 	for (size_t i = 0; i < COUNT(records); i++) {
 		struct buf out;
 		struct err err;
