@@ -243,13 +243,11 @@ int intake_append_pending(struct core *core, struct upload_commit **commits, siz
 	return append_commits(core, commits, n, put_pending, err);
 }
 
+/* Where none waits an append under way may have them in its hands: its end is waited for. */
 int intake_flush(struct core *core, struct err *err)
 {
 	size_t marks = count_mark_records(core->intake);
-	struct journal_record *records;
-	if (marks == 0)
-		return 0;
-	records = calloc(marks, sizeof(*records));
+	struct journal_record *records = calloc(marks + 1, sizeof(*records));
 	if (!records)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");
 	int rc = append(core, records, 0, marks, err);

@@ -588,6 +588,30 @@ class ASlowDisk(DiskCase):
         wait_until(lambda: any(a.status == 201 for a in answers), "uploads get through", 60)
         self.assertEqual({a.status for a in answers}, {201})
 
+    def test_removals_beside_uploads_wait_for_each_others_syncs(self):
+        """A removal's mark goes with whatever is appended next to the journal: whoever has it in his hands is waited for."""
+        self.start()
+        stored = [[self.put("%d-%d" % (i, k), b"short") for k in range(40)] for i in range(6)]
+        self.shim.set("fdatasync kind=file below=%s delay=20" % self.server.data_dir)
+        self.addCleanup(self.shim.clear)
+        answers, gate = [], threading.Barrier(12)
+
+        def client(number):
+            with raw_http.Connection(self.address, deadline=seconds(120)) as connection:
+                gate.wait()
+                for i in range(40):
+                    if number < 6:
+                        answers.append(connection.exchange("DELETE", stored[number][i]["url"]).status)
+                    else:
+                        answers.append(connection.exchange("PUT", "/files/%d-%d" % (number, i), (), b"%d" % number).status)
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual({status: answers.count(status) for status in answers}, {201: 240, 204: 240})
+        self.assertTrue(self.is_ready())
+
     def test_the_queue_is_bounded_and_who_finds_it_full_is_told(self):
         self.start(**{"server.workers": "4", "server.queue_length": "8"})
         small = self.put("small.txt", b"small")
