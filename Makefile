@@ -26,7 +26,7 @@ DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev l
                 libssl-dev libjansson-dev libinih-dev libsystemd-dev zlib1g-dev
 DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev cppcheck gcovr postgresql \
                 chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs xfsprogs nbdkit libnbd-bin fuse3 \
-                slowhttptest
+                slowhttptest wget
 
 LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd zlib
 HAVE       := $(shell $(PKG_CONFIG) --exists $(LIBRARIES) 2>/dev/null && echo yes)
