@@ -384,6 +384,17 @@ UPDATE depot_internal.directory_mark SET mark = mark + 1
  WHERE directory = $1::uuid AND mark >= $2::bigint
 RETURNING mark
 
+-- Makes all that was committed before it durable, by a commit of its own that is (it writes a word into the log, which nobody
+-- reads). 0 text: which life of the server this is; another one since it crashed, or another took its place. No row: ask again.
+-- name: settle
+WITH born AS (
+	INSERT INTO depot_internal.server_life DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING id
+), said AS MATERIALIZED (
+	SELECT pg_logical_emit_message(true, 'depotd', '') AS at
+)
+SELECT l.id || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, said.at::text
+  FROM (SELECT id FROM depot_internal.server_life UNION ALL SELECT id FROM born) AS l, said
+
 -- ---------------------------------------------------------------------------------------------------------
 -- Lists
 --

@@ -12,7 +12,7 @@
 
 #include "depotd/base/clock.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -96,8 +96,11 @@ static int checkpoint(struct core *core, struct err *err)
 		return 0;
 	pthread_mutex_lock(&intake->turning);
 	uint64_t mark = journal_rotate(intake->journal);
+	atomic_fetch_add(&intake->turn, 1);
 	pthread_mutex_unlock(&intake->turning);
 	int rc = sync_files(core, mark, err);
+	if (rc == 0)
+		rc = unconfirmed_clear(core, err);
 	if (rc == 0)
 		rc = pending_carry_over(core, err);
 	if (rc == 0)

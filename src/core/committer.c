@@ -7,16 +7,17 @@
  * a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a crowd has one at each
  * desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
  * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
- * none. While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the
+ * none. What the journal has the database need not have written out yet (unconfirmed.c). While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the
  * publishers'; each desk is one thread's at a time.
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "depotd/metadata/upkeep.h"
 #include "depotd/work/batcher.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 
 enum {
 	BATCH_MAX = 256, /* requests in one transaction */
@@ -90,7 +91,7 @@ size_t committer_spare(struct core *core, struct uuid *ids, size_t n)
 				ids[i--] = ids[--n];
 	pthread_mutex_unlock(&core->committing_lock);
 	for (size_t i = 0; i < n; i++)
-		if (pending_has(core, &ids[i]))
+		if (unconfirmed_has(core, &ids[i]) || pending_has(core, &ids[i]))
 			ids[i--] = ids[--n];
 	return n;
 }
@@ -111,7 +112,8 @@ static void finish_stored(struct core *core, struct upload_commit *commit)
 	for (size_t k = 0; k < commit->n; k++) {
 		struct upload *upload = commit->uploads[k];
 		upload_move(upload, UPLOAD_REGISTERED);
-		intake_mark(core, &upload->id, MARK_REGISTERED);
+		if (!commit->deferred)
+			intake_mark(core, &upload->id, MARK_REGISTERED);
 		cache_put(core->cache, upload->record, NULL, upload->ticket);
 		commit->records[k] = file_record_ref(upload->record);
 	}
@@ -264,8 +266,14 @@ static size_t journal_batch(struct core *core, struct upload_commit **commits, s
 	struct upload_commit **failed = core->committer->journal.failed;
 	struct err err;
 	size_t left = 0, failed_n = 0;
-	if (intake_append(core, commits, n, &err) == 0)
+	uint64_t turn = atomic_load(&core->intake->turn);
+	for (size_t i = 0; i < n; i++)
+		commits[i]->turn = turn;
+	if (intake_append(core, commits, n, &err) == 0) {
+		for (size_t i = 0; i < n; i++)
+			commits[i]->journaled = true;
 		return n;
+	}
 	if (err.kind == ERR_IO)
 		health_note_io_failure(core, &err);
 	bool no_room = err.kind == ERR_DISK_FULL || err.kind == ERR_BUSY;
@@ -357,13 +365,28 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 	give_up(core, failed, failed_n);
 }
 
+/* Each registration has what came of it. The database need not write out what the journal has (unconfirmed.c). */
+static void register_rows(struct core *core, struct upload_commit **commits,
+			  struct registration *registrations, size_t n)
+{
+	struct unconfirmed_batch *deferred = unconfirmed_begin(core, commits, n);
+	struct err err; /* says the same of all */
+	if (!deferred) {
+		(void)metadata_register(core->metadata, registrations, n, &err);
+		return;
+	}
+	(void)metadata_register_deferred(core->metadata, registrations, n, &err);
+	for (size_t i = 0; i < n; i++)
+		commits[i]->deferred = registrations[i].result == 0;
+	unconfirmed_end(core, deferred, commits, n);
+}
+
 static void register_batch(struct core *core, struct upload_commit **commits, size_t n,
 			   struct file_record **records)
 {
 	struct registration *registrations = core->committer->registrations;
 	struct upload_commit **failed = core->committer->database.failed;
 	size_t waiting = 0, failed_n = 0;
-	struct err err;
 	for (size_t i = 0; i < n; i++) {
 		const struct upload_commit *commit = commits[i];
 		registrations[i] = (struct registration){
@@ -374,8 +397,7 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 			*records++ = upload->record;
 		}
 	}
-	/* -1 says the same of all, and each registration has it. */
-	(void)metadata_register(core->metadata, registrations, n, &err);
+	register_rows(core, commits, registrations, n);
 	for (size_t i = 0; i < n; i++) {
 		const struct registration *registration = &registrations[i];
 		if (registration->result == 0) {
@@ -508,6 +530,7 @@ void upload_commit(struct core *core, struct upload_commit *commit)
 	bool large = false;
 	assert(commit->n > 0);
 	commit->result = 0;
+	commit->journaled = commit->deferred = false;
 	err_clear(&commit->err);
 	for (size_t k = 0; k < commit->n; k++) {
 		struct upload *upload = commit->uploads[k];

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "depotd/base/clock.h"
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 #include "upkeep_private.h"
 
 /* Another node changed a file, or anything may have changed. On the metadata store's listener thread. */
@@ -68,8 +68,8 @@ static int start_intake(struct core *core, struct err *err)
 {
 	struct core_recovery recovery;
 	struct err ignored; /* rows that cannot be written now follow */
-	if (pending_new(core, err) < 0 || intake_start(core, err) < 0 ||
-	    intake_recover(core, &recovery, err) < 0)
+	if (pending_new(core, err) < 0 || unconfirmed_new(core, err) < 0 ||
+	    intake_start(core, err) < 0 || intake_recover(core, &recovery, err) < 0)
 		return -1;
 	(void)pending_register(core, &ignored);
 	if (recovery.records > 0 && core->config.recovered)
@@ -119,6 +119,7 @@ void core_free(struct core **corep)
 	committer_stop(core);
 	pending_stop(core);
 	intake_stop(core);
+	unconfirmed_free(core);
 	pending_free(core);
 	metadata_on_change(core->metadata, NULL, NULL);
 	health_stop(core);

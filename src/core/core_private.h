@@ -29,6 +29,7 @@ struct scrubber;
 struct sweeper;
 struct intake;
 struct pending;
+struct unconfirmed;
 struct committer;
 struct upload;
 
@@ -41,6 +42,7 @@ struct core {
 	struct committer *committer; /* journal and rows for all */
 	struct intake *intake;
 	struct pending *pending;
+	struct unconfirmed *unconfirmed;
 	atomic_size_t small_bytes; /* memory that uploads hold which may be small */
 	struct health *health;
 	struct keys *keys;       /* requests with an Idempotency-Key */

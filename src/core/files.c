@@ -14,7 +14,7 @@
 #include "depotd/model/attributes.h"
 #include "depotd/model/conditional.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 #include "upkeep_private.h"
 
 enum { PATCH_TRIES = 32 };
@@ -76,6 +76,12 @@ static bool is_away(const struct err *err)
 	return err->kind == ERR_UNAVAILABLE || err->kind == ERR_BUSY;
 }
 
+/* Whether a row that is missing was committed, or will be: a server that crashed may have forgotten it. */
+static bool may_come(struct core *core, const struct uuid *id)
+{
+	return unconfirmed_has(core, id) || pending_has(core, id);
+}
+
 /* From the database, into the cache. *ticket is good for putting more of the same file. */
 static int find_row(struct core *core, const struct uuid *id, struct file_record **record,
 		    uint64_t *ticket, struct err *err)
@@ -87,6 +93,8 @@ static int find_row(struct core *core, const struct uuid *id, struct file_record
 	int rc = metadata_find(core->metadata, id, &found, err);
 	if (rc < 0 && is_away(err))
 		return find_description(core, id, false, record, err);
+	if (rc == 0 && may_come(core, id))
+		return find_description(core, id, true, record, err);
 	if (rc != 1)
 		return rc;
 	cache_put(core->cache, found, NULL, *ticket);
@@ -282,6 +290,8 @@ static int patch_once(struct core *core, const struct uuid *id, const char *patc
 	if (pending_has(core, id))
 		return not_registered_yet(err);
 	int rc = metadata_find(core->metadata, id, &before, err);
+	if (rc == 0 && may_come(core, id))
+		return not_registered_yet(err);
 	if (rc != 1)
 		return rc;
 	if (check_if_match(before, if_match, err) < 0 ||
@@ -333,6 +343,20 @@ int files_patch(struct core *core, const struct uuid *id, const char *patch, siz
 
 /* --- removing --- */
 
+static int remove_row(struct core *core, const struct uuid *id, struct err *err)
+{
+	struct err ignored;
+	bool present;
+	int rc = metadata_remove(core->metadata, id, err);
+	cache_drop(core->cache, id);
+	if (rc == 0 || rc == 1 || err->kind != ERR_UNKNOWN_OUTCOME)
+		return rc;
+	if (metadata_present(core->metadata, id, 1, &present, &ignored) < 0 || present)
+		return err_set(err, ERR_UNAVAILABLE,
+			       "the database did not say whether the file was removed");
+	return 1;
+}
+
 int files_remove(struct core *core, const struct uuid *id, struct err *err)
 {
 	struct file_record *record = NULL;
@@ -343,15 +367,11 @@ int files_remove(struct core *core, const struct uuid *id, struct err *err)
 	file_record_unref(&record);
 	if (pending_has(core, id))
 		return not_registered_yet(err);
-	rc = metadata_remove(core->metadata, id, err);
-	cache_drop(core->cache, id);
-	if (rc < 0 && err->kind == ERR_UNKNOWN_OUTCOME) {
-		bool present;
-		if (metadata_present(core->metadata, id, 1, &present, &ignored) < 0 || present)
-			return err_set(err, ERR_UNAVAILABLE,
-				       "the database did not say whether the file was removed");
-		rc = 1;
-	}
+	unconfirmed_hold(core);
+	rc = remove_row(core, id, err);
+	unconfirmed_release(core, id, rc == 1);
+	if (rc == 0 && may_come(core, id))
+		return not_registered_yet(err);
 	if (rc != 1)
 		return rc;
 	if (intake_removed(core, id, err) < 0) {

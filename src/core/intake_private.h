@@ -42,6 +42,8 @@ enum { MARK_LEN = sizeof(struct uuid) + 1, MARKS_PER_RECORD = 4096 };
 struct intake {
 	struct journal *journal;
 	int64_t checkpoint_bytes; /* so many live ones are time for a checkpoint */
+	/* Counts checkpoints, each after it turned the journal: what was appended after reading a number outlives that checkpoint. */
+	atomic_uint_fast64_t turn;
 
 	pthread_mutex_t
 		removing; /* one removal at a time waits for its mark; others find theirs taken along */
@@ -123,6 +125,7 @@ void pending_free(struct core *core);
 int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *key,
 		size_t key_len, struct err *err);
 bool pending_has(struct core *core, const struct uuid *id);
+void pending_wake(struct core *core); /* the follower looks what is to be done */
 bool pending_full(struct core *core); /* no more uploads until the database is back */
 /* Registers what waits until it is done (0) or the database does not let it (-1). */
 int pending_register(struct core *core, struct err *err);

@@ -15,7 +15,7 @@
 #include "depotd/base/clock.h"
 #include "depotd/core/idempotency.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 
 enum {
 	BUCKETS = 16384,
@@ -400,26 +400,45 @@ int pending_carry_over(struct core *core, struct err *err)
 
 /* --- the follower --- */
 
+void pending_wake(struct core *core)
+{
+	pthread_mutex_lock(&core->pending->lock);
+	pthread_cond_signal(&core->pending->wake);
+	pthread_mutex_unlock(&core->pending->lock);
+}
+
+/* Until somebody signals, or for a pause where something is to be tried again or to come of age. Under the lock. */
+static void wait_locked(struct core *core)
+{
+	struct pending *pending = core->pending;
+	int64_t until_ns = clock_monotonic_ns() + PAUSE_MS * INT64_C(1000000);
+	struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+	if (pending->head || unconfirmed_waits(core))
+		(void)pthread_cond_timedwait(&pending->wake, &pending->lock, &until);
+	else
+		(void)pthread_cond_wait(&pending->wake, &pending->lock);
+}
+
 static void *follower_thread(void *context)
 {
 	struct core *core = context;
 	struct pending *pending = core->pending;
+	int64_t not_before = 0; /* the next try, after one that failed: monotonic ns */
 	struct err ignored;
 	pthread_mutex_lock(&pending->lock);
 	while (!pending->stopping) {
-		if (!pending->head) {
-			pthread_cond_wait(&pending->wake, &pending->lock);
+		bool confirm = unconfirmed_due(core);
+		bool follow = pending->head && clock_monotonic_ns() >= not_before;
+		if (!confirm && !follow) {
+			wait_locked(core);
 			continue;
 		}
 		pthread_mutex_unlock(&pending->lock);
-		int rc = pending_register(core, &ignored);
-		int64_t until_ns = clock_monotonic_ns() + PAUSE_MS * INT64_C(1000000);
-		struct timespec until = {.tv_sec = until_ns / 1000000000,
-					 .tv_nsec = until_ns % 1000000000};
+		if (confirm)
+			(void)unconfirmed_confirm(core, &ignored);
+		if (follow && pending_register(core, &ignored) < 0)
+			not_before = clock_monotonic_ns() + PAUSE_MS * INT64_C(1000000);
 		pthread_mutex_lock(&pending->lock);
-		while (rc < 0 && !pending->stopping &&
-		       pthread_cond_timedwait(&pending->wake, &pending->lock, &until) != ETIMEDOUT)
-			;
 	}
 	pthread_mutex_unlock(&pending->lock);
 	return NULL;

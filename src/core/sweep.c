@@ -12,7 +12,7 @@
 #include "depotd/base/clock.h"
 #include "depotd/metadata/upkeep.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 #include "upkeep_private.h"
 
 #define SECOND_NS INT64_C(1000000000)
@@ -48,7 +48,9 @@ static int sweep_expired(struct core *core, struct sweep_summary *summary, struc
 			return -1;
 		for (size_t i = 0; i < list.n; i++) {
 			const struct uuid *id = &list.files[i]->id;
+			unconfirmed_hold(core);
 			int rc = metadata_remove_expired(core->metadata, id, now, err);
+			unconfirmed_release(core, id, rc == 1);
 			cache_drop(core->cache, id);
 			if (rc < 0) {
 				file_list_release(&list);

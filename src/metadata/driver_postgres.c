@@ -16,7 +16,8 @@
 
 enum {
 	TRIES_MAX = 4,
-	CONTROL_STEPS = 2,
+	CONTROL_STEPS = 3, /* how to commit, BEGIN, COMMIT */
+	GROUP_STEPS = 2,   /* SAVEPOINT, RELEASE */
 	EXCLUSIVE_PATIENCE_MS =
 		5000, /* waiting for another node's migration is no reason for doubt */
 };
@@ -102,24 +103,46 @@ static void roll_back(struct pg_connection *c, int64_t deadline_ns)
 		control(c, "ROLLBACK", deadline_ns, &refused, &ignored);
 }
 
+/* What makes this connection's commits end as the call wants it; NULL where they do already. */
+static const char *way_to_commit(const struct call *call, const struct pg_connection *c)
+{
+	bool defer = call->mode == RUN_DEFERRED;
+
+	if (call->mode == RUN_READ || c->deferring == defer)
+		return NULL;
+	return defer ? "SET synchronous_commit TO off" : "SET synchronous_commit TO DEFAULT";
+}
+
+/* After a transaction that was committed: before, what it set is undone with it. */
+static void note_way_to_commit(const struct call *call, struct pg_connection *c)
+{
+	if (call->mode != RUN_READ)
+		c->deferring = call->mode == RUN_DEFERRED;
+}
+
 /* COMMIT on its own. A refusal is a clear no; silence is neither. */
 static int commit(struct call *call, struct pg_connection *c, struct err *err)
 {
 	bool refused;
 
-	if (control(c, "COMMIT", flight_deadline(call), &refused, err) == 0)
+	if (control(c, "COMMIT", flight_deadline(call), &refused, err) == 0) {
+		note_way_to_commit(call, c);
 		return 0;
+	}
 	if (!refused)
 		call->unknown = true;
 	return -1;
 }
 
 /* Puts BEGIN, the commands and COMMIT into call->steps, as far as wanted. The number of steps. */
-static size_t lay_out(struct call *call, bool begin, bool commit_too)
+static size_t lay_out(struct call *call, const struct pg_connection *c, bool begin, bool commit_too)
 {
+	const char *way = way_to_commit(call, c);
 	size_t at = 0;
 
 	memset(call->steps, 0, (call->n + CONTROL_STEPS) * sizeof(*call->steps));
+	if (way)
+		call->steps[at++].control = way;
 	if (begin)
 		call->steps[at++].control = "BEGIN";
 	for (size_t i = 0; i < call->n; i++)
@@ -136,15 +159,17 @@ static size_t lay_out(struct call *call, bool begin, bool commit_too)
 static int try_one_flight(struct call *call, struct pg_connection *c, struct err *err)
 {
 	bool transaction = call->n > 1;
-	size_t n = lay_out(call, transaction, transaction);
+	size_t n = lay_out(call, c, transaction, transaction);
 	int64_t deadline_ns = flight_deadline(call);
 	bool refused;
 	int rc = pg_fly(c, call->steps, n, deadline_ns, &refused, &call->failure, err);
 
 	if (rc < 0 && transaction && call->steps[n - 1].result)
 		rc = 0; /* the connection broke after COMMIT had been answered */
-	if (rc == 0)
+	if (rc == 0) {
+		note_way_to_commit(call, c);
 		return 0;
+	}
 	call->again = c->lost || call->failure.transient;
 	if (c->lost && !refused && call->mode != RUN_READ)
 		call->unknown = true;
@@ -156,7 +181,7 @@ static int try_one_flight(struct call *call, struct pg_connection *c, struct err
 /* A change that must not happen twice: two flights. */
 static int try_two_flights(struct call *call, struct pg_connection *c, struct err *err)
 {
-	size_t n = lay_out(call, true, false);
+	size_t n = lay_out(call, c, true, false);
 	int64_t deadline_ns = flight_deadline(call);
 	bool refused;
 
@@ -220,7 +245,7 @@ static int run(struct driver *driver, struct command *commands, size_t n, enum r
 		rc = try_once(&call, err);
 		if (rc == 0 || !call.again || clock_monotonic_ns() >= call.deadline_ns)
 			break;
-		if (call.unknown && mode != RUN_IDEMPOTENT)
+		if (call.unknown && mode == RUN_WRITE)
 			break;
 	}
 	if (rc < 0 && call.unknown && !is_refusal(err))
@@ -239,15 +264,15 @@ static int fly_group(struct call *call, struct pg_connection *c, struct command 
 	bool refused;
 	int rc;
 
-	memset(steps, 0, (n + CONTROL_STEPS) * sizeof(*steps));
+	memset(steps, 0, (n + GROUP_STEPS) * sizeof(*steps));
 	steps[0].control = "SAVEPOINT one";
 	for (size_t i = 0; i < n; i++)
 		steps[i + 1].command = &commands[i];
 	steps[n + 1].control = "RELEASE SAVEPOINT one";
 	err_clear(group_err);
-	rc = pg_fly(c, steps, n + CONTROL_STEPS, flight_deadline(call), &refused, &call->failure,
+	rc = pg_fly(c, steps, n + GROUP_STEPS, flight_deadline(call), &refused, &call->failure,
 		    group_err);
-	pg_steps_clear(steps, n + CONTROL_STEPS);
+	pg_steps_clear(steps, n + GROUP_STEPS);
 	if (rc == 0)
 		return 0;
 	if (!is_refusal(group_err) || c->lost) {
@@ -260,9 +285,12 @@ static int fly_group(struct call *call, struct pg_connection *c, struct command 
 static int fly_groups(struct call *call, struct pg_connection *c, struct err *group_errs,
 		      struct err *err)
 {
+	const char *way = way_to_commit(call, c);
 	bool refused;
 	int rc = control(c, "BEGIN", flight_deadline(call), &refused, err);
 
+	if (rc == 0 && way)
+		rc = control(c, way, flight_deadline(call), &refused, err);
 	for (size_t at = 0; at < call->n && rc == 0;) {
 		size_t group = call->commands[at].group, n = 0;
 

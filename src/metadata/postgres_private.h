@@ -34,7 +34,8 @@ struct pg_connection {
 	bool lost;      /* dead, or in a state nobody knows: to be closed, not used */
 	bool silent;    /* lost because the server did not answer in time */
 	bool writes; /* it was connected to a server that takes changes, and only such a one will do */
-	bool demoted; /* lost because the server takes no changes any more */
+	bool demoted;   /* lost because the server takes no changes any more */
+	bool deferring; /* its commits are answered before they are written out */
 	struct pg_pool
 		*pool; /* is asked after so much silence whether the server is there; or NULL */
 	int64_t server; /* another one where another server, or one that was started anew, is behind it */

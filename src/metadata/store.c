@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/metadata/upkeep.h"
 #include "store_private.h"
 
 enum {
@@ -357,8 +358,8 @@ static size_t put_stretch(const struct metadata *store, struct stretch *stretch,
 }
 
 /* The fast path: nobody's row is refused. The keys, then the files. */
-static int run_together(struct batch *b, struct metadata *store, int64_t deadline_ns,
-			struct err *err)
+static int run_together(struct batch *b, struct metadata *store, enum run_mode mode,
+			int64_t deadline_ns, struct err *err)
 {
 	struct command *run = arena_alloc(&b->memory, b->count * sizeof(*run));
 	struct stretch keys, files;
@@ -372,7 +373,7 @@ static int run_together(struct batch *b, struct metadata *store, int64_t deadlin
 		key_n++;
 	n = put_stretch(store, &keys, b->commands, key_n, run);
 	n += put_stretch(store, &files, b->commands + key_n, b->count - key_n, run + n);
-	rc = store->ops->run(store->driver, run, n, RUN_IDEMPOTENT, deadline_ns, err);
+	rc = store_run(store, run, n, mode, deadline_ns, err);
 	buf_release(&keys.rows);
 	buf_release(&files.rows);
 	return rc;
@@ -387,8 +388,8 @@ static int all_failed(struct registration *registrations, size_t n, const struct
 	return -1;
 }
 
-int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
-		      struct err *err)
+static int register_all(struct metadata *store, struct registration *registrations, size_t n,
+			enum run_mode mode, struct err *err)
 {
 	int64_t deadline_ns = store_deadline(store);
 	struct batch batch;
@@ -397,13 +398,51 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	if (rc == 0)
 		batch_fill(&batch, store, registrations, n);
 	if (rc == 0 && batch.count > 0) {
-		rc = run_together(&batch, store, deadline_ns, err);
+		rc = run_together(&batch, store, mode, deadline_ns, err);
 		if (rc < 0 && (err->kind == ERR_INVALID || err->kind == ERR_CONFLICT))
 			rc = run_apart(&batch, store, registrations, deadline_ns, err);
 		atomic_fetch_add_explicit(&store->registered, batch.count, memory_order_relaxed);
 	}
 	batch_release(&batch);
 	return rc < 0 ? all_failed(registrations, n, err) : 0;
+}
+
+int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
+		      struct err *err)
+{
+	return register_all(store, registrations, n, RUN_IDEMPOTENT, err);
+}
+
+int metadata_register_deferred(struct metadata *store, struct registration *registrations, size_t n,
+			       struct err *err)
+{
+	return register_all(store, registrations, n, RUN_DEFERRED, err);
+}
+
+/* A row_fn; context is char[METADATA_LIFE_MAX]. */
+static int take_life(void *context, const struct value *columns, size_t n, struct err *err)
+{
+	char *life = context;
+
+	if (n < 1 || columns[0].null || columns[0].kind != VALUE_TEXT ||
+	    columns[0].len >= METADATA_LIFE_MAX)
+		return err_set(err, ERR_INTERNAL, "the database does not say which life it is in");
+	memcpy(life, columns[0].text, columns[0].len + 1);
+	return 0;
+}
+
+int metadata_settle(struct metadata *store, char life[METADATA_LIFE_MAX], struct err *err)
+{
+	struct command command = {.statement = statements_find(store->statements, "settle"),
+				  .row = take_life,
+				  .context = life};
+
+	life[0] = '\0';
+	if (!command.statement)
+		return 0;
+	if (store_run(store, &command, 1, RUN_IDEMPOTENT, store_deadline(store), err) < 0)
+		return -1;
+	return life[0] != '\0' ? 1 : err_set(err, ERR_BUSY, "another node settles as well");
 }
 
 /* --- one file --- */

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -23,10 +24,9 @@ from depotd_server import DepotdServer, seconds
 from postgres_cluster import PostgresCluster, tests_that_choose_their_store
 from tcp_proxy import TcpProxy
 
-STALL = 1.0             # how long the machine that runs the tests may hold anybody up
-IN_TIME = 5.0 + STALL   # the contract's word
-AT_ONCE = 1.0 + STALL   # once it is known: less than any of the daemon's timeouts
-BACK = 2.0 + STALL      # rows follow within
+IN_TIME = 5.0   # the contract's word
+AT_ONCE = 1.0   # once it is known
+BACK = 2.0      # rows follow within
 BIG = 300_000   # is not kept in memory, nor in a journal
 
 load_tests = tests_that_choose_their_store
@@ -99,6 +99,10 @@ class Load:
 
 
 class OutageCase(unittest.TestCase):
+    def metric(self, name):
+        text = self.server.request("GET", "/metrics").body.decode()
+        return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + " "))
+
     def put(self, name, data):
         begin = time.monotonic()
         answer = self.server.request("PUT", "/files/" + name, data)
@@ -304,6 +308,8 @@ class Faults(OutageCase):
     def test_uploads_taken_without_the_database_survive_the_daemon(self):
         """kill -9, a polite stop, a start without the database, all in one outage."""
         uploads = [self.put("before", b"before")]
+        # Until then nobody knows whether its row outlived the database's end: the daemon that starts without it says so.
+        wait_until(lambda: self.metric("depotd_files_unconfirmed") == 0, "the database has written its row out")
         self.cluster.stop()
         try:
             uploads += [self.put("first-%d" % i, b"%d" % i) for i in range(10)] + [self.put("first-big", pattern_bytes(BIG))]
@@ -362,7 +368,7 @@ class Faults(OutageCase):
         self.server.start()
         since = time.monotonic()
         self.server.stop()
-        self.assertLess(time.monotonic() - since, seconds(AT_ONCE))
+        self.assertLess(time.monotonic() - since, seconds(3))
         self.proxy.forward()
         self.server.start()
 
@@ -387,6 +393,64 @@ class Faults(OutageCase):
             self.assertRegex(result.stderr, r"\Adepotd: [^\n]*refused[^\n]*\n\Z")
         self.proxy.forward()
         self.server.start()
+
+
+class ACrashThatForgets(OutageCase):
+    """A server that dies at once forgets what it had committed and not written out; what was answered is there all the same."""
+
+    ROUNDS = 10 # the database writes out what it has every half second, and then there is nothing to forget
+
+    def setUp(self):
+        # Nothing but a request writes the log out for ten seconds: a crash within that time takes along what nobody asked to keep.
+        self.cluster = PostgresCluster({"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"})
+        self.addCleanup(self.cluster.remove)
+        self.cluster.start()
+        self.server = DepotdServer(database=self.cluster.create_database())
+        self.server.cluster = self.cluster  # for sql()
+        self.server.__enter__()
+        self.addCleanup(self.server.__exit__, None, None, None)
+
+    def rows(self):
+        return int(self.server.sql("SELECT count(*) FROM depot.files")[0][0])
+
+    def test_what_it_forgot_is_registered_again(self):
+        wait_until(lambda: self.metric("depotd_database_lives_total") == 1, "the server is known")
+        uploads, forgot = [], 0
+        for turn in range(self.ROUNDS):
+            uploads += [self.put("%d-%d" % (turn, i), pattern_bytes(1 + i * 10_000)) for i in range(10)]
+            gone = self.put("gone-%d" % turn, b"removed")
+            if turn % 2:
+                self.assertEqual(self.server.request("DELETE", gone.file["url"]).status, 204)
+            else:
+                uploads.append(gone)
+            after = [self.put("after-%d-%d" % (turn, i), b"%d" % i) for i in range(10)]
+            uploads += after
+            self.server.signal(signal.SIGSTOP)  # so that it is the database alone that one looks at
+            try:
+                self.cluster.kill()
+                self.cluster.start()
+                self.assertLessEqual(self.rows(), len(uploads))
+                forgot += len(uploads) - self.rows()
+            finally:
+                self.server.signal(signal.SIGCONT)
+            self.wait_for_the_list(seconds(10))
+            self.assert_all_listed(uploads, time.monotonic())
+            self.assertEqual(self.rows(), len(uploads))
+            if forgot:
+                break
+        self.assertGreater(forgot, 0, "no crash was fast enough")
+        for upload in uploads:
+            answer = self.server.request("GET", upload.file["url"])
+            self.assertEqual((answer.status, sha256(answer.body)), (200, upload.sha256))
+
+    def test_the_daemon_that_dies_with_it_remembers(self):
+        wait_until(lambda: self.metric("depotd_database_lives_total") == 1, "the server is known")
+        uploads = [self.put("%d" % i, pattern_bytes(1 + i * 10_000)) for i in range(20)]
+        self.server.kill()
+        self.cluster.kill()
+        self.cluster.start()
+        self.server.start()
+        self.assert_all_listed(uploads, time.monotonic())
 
 
 class Promotion(OutageCase):

@@ -6,6 +6,7 @@
 #define DEPOTD_TESTS_STUB_METADATA_H
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "depotd/base/clock.h"
@@ -27,6 +28,9 @@ struct metadata {
 	bool done;
 	struct uuid refuse; /* a registration with this id fails alone */
 	size_t transactions, registered_together;
+	const char *life;         /* what metadata_settle() says; NULL: the store never defers */
+	bool unsettled;           /* metadata_settle() fails */
+	size_t deferred, settled; /* calls that succeeded */
 	void (*in_find)(
 		void *context); /* called by metadata_find() between reading and returning */
 	void (*in_register)(void *context); /* called by metadata_register(), before anything */
@@ -36,6 +40,7 @@ struct metadata {
 };
 
 static struct metadata *stub_store; /* the one that is open */
+static const char *stub_first_life; /* of the next one that is opened */
 
 static size_t stub_at(struct metadata *store, const struct uuid *id)
 {
@@ -50,6 +55,7 @@ int metadata_open(const struct metadata_config *config, struct metadata **out, s
 	(void)config;
 	(void)err;
 	*out = stub_store = calloc(1, sizeof(**out));
+	stub_store->life = stub_first_life;
 	pthread_mutex_init(&stub_store->lock, NULL);
 	pthread_cond_init(&stub_store->changed, NULL);
 	return 0;
@@ -158,6 +164,29 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	pthread_cond_broadcast(&store->changed);
 	pthread_mutex_unlock(&store->lock);
 	return fault == ERR_NONE ? 0 : -1;
+}
+
+int metadata_register_deferred(struct metadata *store, struct registration *registrations, size_t n,
+			       struct err *err)
+{
+	int rc = metadata_register(store, registrations, n, err);
+	pthread_mutex_lock(&store->lock);
+	store->deferred += rc == 0;
+	pthread_mutex_unlock(&store->lock);
+	return rc;
+}
+
+int metadata_settle(struct metadata *store, char life[METADATA_LIFE_MAX], struct err *err)
+{
+	pthread_mutex_lock(&store->lock);
+	bool away = store->unsettled;
+	snprintf(life, METADATA_LIFE_MAX, "%s", store->life ? store->life : "");
+	store->settled += !away;
+	pthread_cond_broadcast(&store->changed);
+	pthread_mutex_unlock(&store->lock);
+	if (away)
+		return err_set(err, ERR_UNAVAILABLE, "away on purpose");
+	return life[0] != '\0';
 }
 
 int metadata_find_key(struct metadata *store, const char *owner, const char *key,

@@ -48,7 +48,9 @@ void upload_abort(struct upload **upload);
 
 /* One request's sealed uploads: all of them become files, or none. Embedded in the request; lives until done() is called. */
 struct upload_commit {
-	struct batch_item item;  /* the committer's; first */
+	struct batch_item item;   /* the committer's; first */
+	uint64_t turn;            /* the committer's: the journal's, before it was journaled */
+	bool journaled, deferred; /* the committer's: how it was made durable */
 	struct upload **uploads; /* taken over by upload_commit(): freed and nulled before done() */
 	size_t n;
 	const struct idempotency

@@ -80,6 +80,7 @@ enum run_mode {
 	RUN_READ, /* changes nothing; run again on a new connection when the old one turns out to be dead */
 	RUN_WRITE, /* a change that must not run twice: connection lost after COMMIT was sent is ERR_UNKNOWN_OUTCOME */
 	RUN_IDEMPOTENT, /* a change that may run twice: tried once more in that case */
+	RUN_DEFERRED, /* the same, and the server need not have written the commit out when it answers */
 };
 
 enum session_verb { SESSION_BEGIN, SESSION_COMMIT, SESSION_ROLLBACK };
