@@ -26,7 +26,7 @@ DEBIAN_BUILD := gcc libc6-dev pkg-config python3 media-types libmicrohttpd-dev l
                 libssl-dev libjansson-dev libinih-dev libsystemd-dev zlib1g-dev
 DEBIAN_CHECK := libcmocka-dev clang clang-tidy clang-format llvm libclang-rt-dev cppcheck gcovr postgresql \
                 chromium chromium-driver nginx wrk curl systemd mandoc e2fsprogs xfsprogs nbdkit libnbd-bin fuse3 \
-                slowhttptest
+                slowhttptest wget
 
 LIBRARIES  := libmicrohttpd libpq sqlite3 uuid libcrypto jansson inih libsystemd zlib
 HAVE       := $(shell $(PKG_CONFIG) --exists $(LIBRARIES) 2>/dev/null && echo yes)
@@ -111,12 +111,22 @@ GENERATED    := $(BUILD)/gen/embedded_sql.c $(BUILD)/gen/embedded_assets.c $(BUI
                 $(BUILD)/gen/media_extensions.c
 GENERATED_OBJECTS := $(GENERATED:%.c=%.o)
 
-$(BUILD)/gen/embedded_sql.c: src/embed/embed.py $(EMBED_SQL)
+# $(call keep,TEXT): a recipe that writes its target only where the text is another one than last time.
+keep = @mkdir -p $(@D); echo '$(1)' | cmp -s - $@ || echo '$(1)' >$@
+
+# A file that was removed or renamed is newer than nothing: these say what there was.
+$(BUILD)/gen/names: FORCE
+	$(call keep,$(EMBED_SQL) $(EMBED_ASSETS))
+
+$(BUILD)/sources: FORCE
+	$(call keep,$(SOURCES))
+
+$(BUILD)/gen/embedded_sql.c: src/embed/embed.py $(EMBED_SQL) $(BUILD)/gen/names
 	@mkdir -p $(@D)
 	$(call say,EMBED,$@)
 	$(Q)$(PYTHON) src/embed/embed.py files embedded_sql $@ sql $(EMBED_SQL)
 
-$(BUILD)/gen/embedded_assets.c: src/embed/embed.py $(EMBED_ASSETS)
+$(BUILD)/gen/embedded_assets.c: src/embed/embed.py $(EMBED_ASSETS) $(BUILD)/gen/names
 	@mkdir -p $(@D)
 	$(call say,EMBED,$@)
 	$(Q)$(PYTHON) src/embed/embed.py files embedded_assets $@ src/front/web/assets $(EMBED_ASSETS)
@@ -142,20 +152,18 @@ endif
 
 # Rewritten only when the compiler or its flags are others than last time.
 $(BUILD)/flags: FORCE
-	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+	$(call keep,$(CC) $(ALL_CFLAGS))
 
 $(BUILD)/link-flags: FORCE
-	@mkdir -p $(@D)
-	@echo '$(ALL_LDFLAGS) $(LIBS)' | cmp -s - $@ || echo '$(ALL_LDFLAGS) $(LIBS)' >$@
+	$(call keep,$(ALL_LDFLAGS) $(LIBS))
 
 $(BUILD)/depotd: $(MAIN) $(LIBRARY) $(BUILD)/link-flags
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(MAIN) $(LIBRARY) $(LIBS)
 
-$(LIBRARY): $(filter-out $(MAIN),$(OBJECTS)) $(GENERATED_OBJECTS)
+$(LIBRARY): $(filter-out $(MAIN),$(OBJECTS)) $(GENERATED_OBJECTS) $(BUILD)/sources
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags | libraries $(GENERATED)
 	@mkdir -p $(@D)

@@ -86,6 +86,7 @@ class Scene:
             data_dir = data_dir or os.path.join(directory, "data")
             database = "sqlite:%s/metadata.db" % data_dir
         self.directory = directory
+        self.lives = []  # what each daemon before this one said
         self.server = DepotdServer(
             ["--storage.grace", "%dms" % grace_ms, "--storage.reserve", "4M", "--server.drain_timeout", "5s", *flags],
             environment, database, data_dir=data_dir, wrapper=TIED)
@@ -98,7 +99,10 @@ class Scene:
         if server.process is not None and server.process.poll() is None:
             server.kill()
         if kind is not None and server.process is not None and not issubclass(kind, (Skipped, KeyboardInterrupt)):
-            print("the daemon's last words:\n  " + "\n  ".join(line[:240] for line in server.stderr.splitlines()[-12:]), file=sys.stderr)
+            for said in self.lives[-3:] + [server.stderr]:
+                lines = said.splitlines()
+                shown = lines[:12] + ["..."] + lines[-12:] if len(lines) > 25 else lines
+                print("what a daemon said:\n  " + "\n  ".join(line[:240] for line in shown), file=sys.stderr)
         server.remove()
         if self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -107,8 +111,14 @@ class Scene:
         if self.verbose:
             print("%6.2f  %s" % (time.monotonic() - self.began, text % arguments if arguments else text), flush=True)
 
+    def _remember(self):
+        """What is judged after a restart has often happened before it."""
+        if self.server.process is not None:
+            self.lives = self.lives[-2:] + [self.server.stderr]
+
     def start(self):
         began = time.monotonic()
+        self._remember()
         try:
             self.server.start()
         except AssertionError as problem:
@@ -154,6 +164,7 @@ class Scene:
     def kill_in_start_up(self, times, longest=0.08):
         """Kills again while it recovers: what replays half-way replays again."""
         for _ in range(times):
+            self._remember()
             self.server.start(ready=False)
             time.sleep(self.chance.uniform(0, longest))
             self.server.kill()

@@ -61,7 +61,7 @@ def environment_of(settings):
     return {"DEPOTD_" + key.replace(".", "_").upper(): value for key, value in settings.items()}
 
 
-def wait_until(condition, what, timeout=15):
+def wait_until(condition, what, timeout=30):
     """Polls until condition() holds, and gives its value."""
     end = time.monotonic() + seconds(timeout)
     while True:
@@ -96,6 +96,11 @@ def parse_time(text):
 
 def format_time(moment):
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + "%03dZ" % (moment.microsecond // 1000)
+
+
+def is_expired(file):
+    """By this machine's clock, which is the server's."""
+    return parse_time(file["expires_at"]) <= datetime.datetime.now(datetime.timezone.utc)
 
 
 def http_date(moment):

@@ -14,6 +14,8 @@ import socket
 import struct
 import threading
 
+from postgres_cluster import free_port
+
 CHUNK = 1 << 16
 
 
@@ -35,7 +37,7 @@ class TcpProxy:
         self._ends = set()
         self._listener = None
         self.host = host
-        self._listen(port)
+        self._listen(port or free_port())
         self.port = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = os.pipe()
         self._changed = threading.Condition(self._lock)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 
+from depot_case import wait_until
 from depotd_server import DepotdServer, run_depotd, seconds
 
 # Puts an inherited descriptor at 3 and tells the program that it is meant, as systemd does; then becomes the program.
@@ -110,14 +111,15 @@ class Lifecycle(unittest.TestCase):
 
     def assert_refuses_connections(self, server):
         """Soon: the listening socket is closed after the line is logged; who is in its queue then is reset."""
-        for _ in range(1000):
+        def refused():
             try:
                 server.connect().close()
             except ConnectionRefusedError:
-                return
+                return True
             except ConnectionResetError:
                 pass
-        self.fail("connections are still taken")
+            return False
+        wait_until(refused, "connections are refused")
 
     def test_sigterm_lets_a_running_upload_finish_and_takes_no_new_connection(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,7 +140,7 @@ class Lifecycle(unittest.TestCase):
             fresh, used = server.connect(), server.http()
             used.request("GET", "/healthz")
             used.getresponse().read()
-            server.stop(timeout=10)
+            server.stop(timeout=20)
             fresh.close()
             used.close()
 
@@ -156,7 +158,7 @@ class Lifecycle(unittest.TestCase):
             server.signal(signal.SIGTERM)
             server.wait_for_stderr("stopping")
             server.signal(signal.SIGTERM)
-            self.assertEqual(server.wait(timeout=5), 1)
+            self.assertEqual(server.wait(timeout=20), 1)
             upload.close()
 
     def test_sigpipe_of_a_client_that_left_is_survived(self):
