@@ -107,62 +107,72 @@ int metadata_scrub_due(struct metadata *store, int64_t before_ms, int64_t damage
 
 /* --- what was found --- */
 
+/* A statement's only parameter: an array of JSON. */
+struct list {
+	struct buf text;
+	struct json_writer w;
+};
+
+static void list_begin(struct list *list)
+{
+	buf_init(&list->text, RESULTS_TEXT_MAX);
+	json_writer_init(&list->w, &list->text);
+	json_open_array(&list->w);
+}
+
+static void list_id(struct list *list, const struct uuid *id)
+{
+	char text[UUID_TEXT_LEN + 1];
+
+	uuid_format(id, text);
+	json_text(&list->w, text);
+}
+
+/* Ends the list and runs the statement with it. */
+static int change_list(struct metadata *store, const char *name, struct list *list, struct err *err)
+{
+	struct value param;
+	int rc;
+
+	json_close_array(&list->w);
+	param = value_text(buf_text(&list->text));
+	rc = list->text.failed ? err_set(err, ERR_NO_MEMORY, "a list of what the scrub found")
+			       : change(store, name, &param, 1, err);
+	buf_release(&list->text);
+	return rc;
+}
+
 int metadata_scrub_record(struct metadata *store, const struct scrub_result *results, size_t n,
 			  struct err *err)
 {
-	char id[UUID_TEXT_LEN + 1];
-	struct json_writer w;
-	struct value param;
-	struct buf text;
-	int rc;
+	struct list list;
 
 	if (n == 0)
 		return 0;
-	buf_init(&text, RESULTS_TEXT_MAX);
-	json_writer_init(&w, &text);
-	json_open_array(&w);
+	list_begin(&list);
 	for (size_t i = 0; i < n; i++) {
-		uuid_format(&results[i].id, id);
-		json_open_object(&w);
-		json_key(&w, "id");
-		json_text(&w, id);
-		json_key(&w, "at");
-		json_int(&w, results[i].at_ms);
-		json_key(&w, "damage");
-		json_text(&w, results[i].damage);
-		json_close_object(&w);
+		json_open_object(&list.w);
+		json_key(&list.w, "id");
+		list_id(&list, &results[i].id);
+		json_key(&list.w, "at");
+		json_int(&list.w, results[i].at_ms);
+		json_key(&list.w, "damage");
+		json_text(&list.w, results[i].damage);
+		json_close_object(&list.w);
 	}
-	json_close_array(&w);
-	param = value_text(buf_text(&text));
-	rc = text.failed ? err_set(err, ERR_NO_MEMORY, "what the scrub found")
-			 : change(store, "scrub_record", &param, 1, err);
-	buf_release(&text);
-	return rc;
+	return change_list(store, "scrub_record", &list, err);
 }
 
 int metadata_scrub_forget(struct metadata *store, const struct uuid *ids, size_t n, struct err *err)
 {
-	char id[UUID_TEXT_LEN + 1];
-	struct json_writer w;
-	struct value param;
-	struct buf text;
-	int rc;
+	struct list list;
 
 	if (n == 0)
 		return 0;
-	buf_init(&text, RESULTS_TEXT_MAX);
-	json_writer_init(&w, &text);
-	json_open_array(&w);
-	for (size_t i = 0; i < n; i++) {
-		uuid_format(&ids[i], id);
-		json_text(&w, id);
-	}
-	json_close_array(&w);
-	param = value_text(buf_text(&text));
-	rc = text.failed ? err_set(err, ERR_NO_MEMORY, "a list of ids")
-			 : change(store, "scrub_forget", &param, 1, err);
-	buf_release(&text);
-	return rc;
+	list_begin(&list);
+	for (size_t i = 0; i < n; i++)
+		list_id(&list, &ids[i]);
+	return change_list(store, "scrub_forget", &list, err);
 }
 
 static int take_oldest(void *context, const struct value *columns, size_t n, struct err *err)
