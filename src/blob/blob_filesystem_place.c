@@ -115,9 +115,7 @@ int fs_restore(struct blob_store *store, const struct uuid *id, const void *data
 	}
 	int described = fs_set_attribute(fs, file.fd, description, description_n);
 	if (described < 0 ||
-	    (described == 0 &&
-	     (temp_open(fs, leaf->fd, &meta) < 0 ||
-	      write_all(meta.fd, description, description_n) < 0 || fs_fsync(meta.fd) < 0))) {
+	    (described == 0 && fs_make_meta(fs, leaf->fd, description, description_n, &meta) < 0)) {
 		err_set_errno(err, ERR_IO, "description in objects/%s", leaf->name);
 		goto out;
 	}

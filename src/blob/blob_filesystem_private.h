@@ -137,11 +137,13 @@ int fs_set_mark(struct blob_store *store, const char *text, size_t n, struct err
 int fs_served(struct blob_store *store, struct err *err);
 bool fs_make_buffered(int fd); /* takes O_DIRECT off; whether it was on */
 
-/*
- * Puts a description on an open, unpublished or published file: as the attribute if it fits (1), else nothing is done and 0
- * says that it needs a file of its own. -1 with errno.
- */
+/* Puts a description on an open file: as the attribute if it fits (1); 0: it needs a file of its own. -1 with errno. */
 int fs_set_attribute(struct blob_filesystem *fs, int fd, const char *description, size_t n);
+/* Makes the file of its own: synced, without a name. near as in temp_open(). -1 with errno, and nothing was made. */
+int fs_make_meta(const struct blob_filesystem *fs, int near, const char *description, size_t n,
+		 struct temp *out);
+/* Appends such a file, from where it is read next. -1 with errno. */
+int fs_read_meta(int fd, struct buf *out);
 /* Removes everything in tmp/ that is older than grace_ms. How many. */
 long fs_clean_tmp(struct blob_filesystem *fs, int64_t grace_ms);
 

@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "blob_filesystem_space_private.h"
@@ -190,37 +189,14 @@ int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *e
 	return write_back(writer, end, err);
 }
 
-int fs_set_attribute(struct blob_filesystem *fs, int fd, const char *description, size_t n)
-{
-	if (!atomic_load(&fs->use_xattr) || n > 65536) /* XATTR_SIZE_MAX */
-		return 0;
-	int rc;
-	do
-		rc = fsetxattr(fd, BLOB_XATTR, description, n, 0);
-	while (rc < 0 && errno == EINTR);
-	if (rc == 0)
-		return 1;
-	switch (errno) {
-	case EOPNOTSUPP:
-		atomic_store(&fs->use_xattr, false);
-		return 0;
-	case E2BIG: /* larger than any attribute */
-	case ERANGE:
-	case ENOSPC: /* ext4: larger than its one block; or the disk is full, as the file of its own will find out */
-	case EDQUOT:
-		return 0;
-	default:
-		return -1;
-	}
-}
-
 /* The description's own file. Where the leaf was removed meanwhile, empty as it is, any directory of the same disk will do. */
-static int open_meta(struct fs_writer *writer)
+static int make_meta(struct fs_writer *writer, const char *description, size_t n)
 {
 	struct blob_filesystem *fs = fs_of(writer);
-	if (temp_open(fs, writer->leaf->fd, &writer->meta) == 0)
-		return 0;
-	return leaf_was_removed(writer->leaf) ? temp_open(fs, fs->tmp, &writer->meta) : -1;
+	int rc = fs_make_meta(fs, writer->leaf->fd, description, n, &writer->meta);
+	if (rc < 0 && leaf_was_removed(writer->leaf))
+		rc = fs_make_meta(fs, fs->tmp, description, n, &writer->meta);
+	return rc;
 }
 
 /*
@@ -239,8 +215,7 @@ int fs_seal(struct blob_writer *base, const char *description, size_t n, struct 
 	int rc = fs_set_attribute(fs, writer->file.fd, description, n);
 	if (rc < 0)
 		return err_set_errno(err, ERR_IO, "setxattr in objects/%s", writer->leaf->name);
-	if (rc == 0 && (open_meta(writer) < 0 || write_all(writer->meta.fd, description, n) < 0 ||
-			fs_fsync(writer->meta.fd) < 0))
+	if (rc == 0 && make_meta(writer, description, n) < 0)
 		return err_set_errno(err, ERR_IO, "description in objects/%s", writer->leaf->name);
 	if (fs_fsync(writer->file.fd) < 0)
 		return err_set_errno(err, ERR_IO, "fsync in objects/%s", writer->leaf->name);
@@ -261,31 +236,25 @@ static void take_back(struct fs_writer *writer)
 /*
  * A file without a name gets one once: when the sweep took the description away, which had no blob yet, it is written anew.
  */
-static int write_meta_again(struct fs_writer *writer)
+static int make_meta_again(struct fs_writer *writer)
 {
 	struct blob_filesystem *fs = fs_of(writer);
 	struct temp fresh;
-	char piece[8192];
-	ssize_t n = 1;
-	if (temp_open(fs, fs->tmp, &fresh) < 0)
-		return -1;
-	for (off_t at = 0; n > 0; at += n) {
-		do
-			n = pread(writer->meta.fd, piece, sizeof(piece), at);
-		while (n < 0 && errno == EINTR);
-		if (n > 0 && write_all(fresh.fd, piece, (size_t)n) < 0)
-			n = -1;
+	struct buf text;
+	buf_init(&text, BLOB_DESCRIPTION_MAX);
+	int rc =
+		lseek(writer->meta.fd, 0, SEEK_SET) < 0 ? -1 : fs_read_meta(writer->meta.fd, &text);
+	if (rc == 0)
+		rc = fs_make_meta(fs, fs->tmp, text.data, text.len, &fresh);
+	int saved = errno;
+	buf_release(&text);
+	if (rc == 0) {
+		temp_close(fs, &writer->meta);
+		writer->meta = fresh;
+		writer->meta_linked = false;
 	}
-	if (n < 0 || fs_fsync(fresh.fd) < 0) {
-		int saved = errno;
-		temp_close(fs, &fresh);
-		errno = saved;
-		return -1;
-	}
-	temp_close(fs, &writer->meta);
-	writer->meta = fresh;
-	writer->meta_linked = false;
-	return 0;
+	errno = saved;
+	return rc;
 }
 
 /* One try. The description first, so that there is never a blob without one. -1 with errno, nothing left behind. */
@@ -295,7 +264,7 @@ static int link_once(struct fs_writer *writer)
 	char name[UUID_TEXT_LEN + 1], meta[META_NAME_LEN + 1];
 	uuid_format(&writer->id, name);
 	fs_meta_name(&writer->id, meta);
-	if (writer->meta_linked && write_meta_again(writer) < 0)
+	if (writer->meta_linked && make_meta_again(writer) < 0)
 		return -1;
 	if (writer->meta.fd >= 0 && temp_link(fs, &writer->meta, writer->leaf->fd, meta) < 0)
 		return -1;
