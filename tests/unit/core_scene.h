@@ -7,12 +7,12 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "unit.h"
 
 #include "depotd/base/clock.h"
@@ -23,7 +23,7 @@
 #include "depotd/core/upload.h"
 
 struct scene {
-	char directory[160];
+	char directory[SCRATCH_MAX];
 	char journal[200];
 	struct blob_store *blobs;
 	struct metadata *metadata;
@@ -31,15 +31,6 @@ struct scene {
 	struct core_config config;
 	struct err err; /* of the last failure */
 };
-
-static inline int scene_remove_one(const char *path, const struct stat *st, int flag,
-				   struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
 
 static inline void scene_open_metadata(struct scene *scene)
 {
@@ -83,12 +74,9 @@ static inline void scene_restart(struct scene *scene)
 static inline int scene_setup(void **state)
 {
 	struct scene *scene = calloc(1, sizeof(*scene));
-	const char *tmp = getenv("TMPDIR");
 	if (!scene)
 		return -1;
-	snprintf(scene->directory, sizeof(scene->directory), "%s/depotd-core-XXXXXX",
-		 tmp ? tmp : "/tmp");
-	if (!mkdtemp(scene->directory))
+	if (!scratch_make(scene->directory, "core"))
 		return -1;
 	scene->config = (struct core_config){.max_upload = -1,
 					     .grace_ms = 3600 * 1000,
@@ -110,7 +98,7 @@ static inline int scene_teardown(void **state)
 {
 	struct scene *scene = *state;
 	scene_close(scene);
-	nftw(scene->directory, scene_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(scene->directory);
 	free(scene);
 	return 0;
 }

@@ -1,7 +1,6 @@
 /* Stores and records for the tests of metadata: see the header. */
 #include "metadata_fixture.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -53,8 +52,7 @@ int fixture_sqlite(void **state)
 {
 	struct fixture *f = new_fixture(state);
 
-	snprintf(f->directory, sizeof(f->directory), "/tmp/depotd-test-XXXXXX");
-	assert_non_null(mkdtemp(f->directory));
+	assert_true(scratch_make(f->directory, "metadata"));
 	snprintf(f->url, sizeof(f->url), "sqlite:%s/metadata.db", f->directory);
 	f->store = fixture_open(f, FIXTURE_CONNECTIONS);
 	return 0;
@@ -87,25 +85,13 @@ void fixture_spoil(struct fixture *f)
 	database_is_spoilt = database_is_spoilt || f->postgres;
 }
 
-static void remove_directory(const char *path)
-{
-	DIR *directory = opendir(path);
-	struct dirent *entry;
-
-	while (directory && (entry = readdir(directory)))
-		unlinkat(dirfd(directory), entry->d_name, 0);
-	if (directory)
-		closedir(directory);
-	rmdir(path);
-}
-
 int fixture_end(void **state)
 {
 	struct fixture *f = *state;
 
 	metadata_close(&f->store);
 	if (f->directory[0])
-		remove_directory(f->directory);
+		scratch_remove(f->directory);
 	free(f);
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "depotd/metadata/store.h"
 #include "postgres_cluster.h"
+#include "scratch.h"
 #include "unit.h"
 
 enum { FIXTURE_URL_MAX = 512, FIXTURE_CONNECTIONS = 4, FIXTURE_TIMEOUT_MS = 10000 };
@@ -14,8 +15,8 @@ enum { FIXTURE_URL_MAX = 512, FIXTURE_CONNECTIONS = 4, FIXTURE_TIMEOUT_MS = 1000
 struct fixture {
 	bool postgres;
 	char url[FIXTURE_URL_MAX];
-	char directory[64];     /* of SQLite's file */
-	struct metadata *store; /* NULL: this kind cannot be had here, skip */
+	char directory[SCRATCH_MAX]; /* of SQLite's file */
+	struct metadata *store;      /* NULL: this kind cannot be had here, skip */
 };
 
 /* cmocka's setup and teardown of one test. */

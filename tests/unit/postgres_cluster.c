@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <grp.h>
 #include <libpq-fe.h>
@@ -21,6 +20,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "scratch.h"
 
 enum {
 	TEXT_MAX = 512,
@@ -160,18 +161,6 @@ static void signal_family(pid_t server, int number)
 		kill(members[i], number);
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *at)
-{
-	(void)status, (void)kind, (void)at;
-	remove(path);
-	return 0;
-}
-
-static void remove_tree(const char *path)
-{
-	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 /* The watcher: outlives the program by as long as it takes to clean up. It is told the server's pid through the pipe. */
 static void watch(int pipe_end, const char *directory)
 {
@@ -185,7 +174,7 @@ static void watch(int pipe_end, const char *directory)
 	if (server > 0) {
 		signal_family(server, SIGKILL); /* ends what is paused, too */
 	}
-	remove_tree(directory);
+	scratch_remove(directory);
 	_exit(0);
 }
 
@@ -263,7 +252,7 @@ static bool make_data(const struct postgres_cluster *c)
 	snprintf(data, sizeof(data), "%s/data", c->directory);
 	if (template_path(template, sizeof(template)) && copy_tree(template, data))
 		return true;
-	remove_tree(data);
+	scratch_remove(data);
 	if (!init_data(data))
 		return false;
 	/* Keep it for the next program; two that try at once do not disturb each other. */
@@ -274,8 +263,8 @@ static bool make_data(const struct postgres_cluster *c)
 		give_to_account(fresh);
 		snprintf(inside, sizeof(inside), "%s/data", fresh);
 		if (!copy_tree(data, inside) || rename(inside, template) < 0)
-			remove_tree(inside);
-		remove_tree(fresh);
+			scratch_remove(inside);
+		scratch_remove(fresh);
 	}
 	return true;
 }

@@ -25,6 +25,8 @@
 #include "depotd/blob/fault.h"
 #include "depotd/blob/store.h"
 
+#include "scratch.h"
+
 struct variant {
 	const char *name;
 	unsigned without;
@@ -43,7 +45,7 @@ static const struct variant variants[] = {
 static const struct variant *variant = &variants[0];
 
 struct place {
-	char directory[200];
+	char directory[SCRATCH_MAX];
 	struct blob_store *store;
 };
 
@@ -63,29 +65,18 @@ static void place_open(struct place *place)
 static int setup(void **state)
 {
 	struct place *place = calloc(1, sizeof(*place));
-	const char *tmp = getenv("TMPDIR");
-	snprintf(place->directory, sizeof(place->directory), "%s/depotd-blob-XXXXXX",
-		 tmp ? tmp : "/tmp");
-	if (!mkdtemp(place->directory))
+	if (!scratch_make(place->directory, "blob"))
 		return -1;
 	place_open(place);
 	*state = place;
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct place *place = *state;
 	blob_close(&place->store);
-	nftw(place->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(place->directory);
 	free(place);
 	return 0;
 }

@@ -1,7 +1,6 @@
 /* What the filesystem driver alone promises: its layout, modes, mounts, locks, full disks, links planted below it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -22,29 +21,21 @@
 #include "depotd/blob/fault.h"
 #include "depotd/blob/store.h"
 
+#include "scratch.h"
+
 static struct err err;
-static char scratch[160];
+static char scratch[SCRATCH_MAX];
 
 static int setup(void **state)
 {
 	(void)state;
-	const char *tmp = getenv("TMPDIR");
-	snprintf(scratch, sizeof(scratch), "%s/depotd-fs-XXXXXX", tmp ? tmp : "/tmp");
-	return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
+	return scratch_make(scratch, "fs") ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	nftw(scratch, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(scratch);
 	return 0;
 }
 

@@ -4,12 +4,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "unit.h"
 
 #include "depotd/blob/store.h"
@@ -45,7 +45,7 @@ static void fail_sync(unsigned nth, bool directories_only, int with)
 }
 
 struct place {
-	char directory[160];
+	char directory[SCRATCH_MAX];
 	struct blob_store *store;
 };
 
@@ -54,10 +54,7 @@ static struct err err;
 static int setup(void **state)
 {
 	struct place *place = calloc(1, sizeof(*place));
-	const char *tmp = getenv("TMPDIR");
-	snprintf(place->directory, sizeof(place->directory), "%s/depotd-sync-XXXXXX",
-		 tmp ? tmp : "/tmp");
-	if (!mkdtemp(place->directory))
+	if (!scratch_make(place->directory, "sync"))
 		return -1;
 	struct blob_filesystem_config config = {.directory = place->directory};
 	if (blob_filesystem_open(&config, &place->store, &err) < 0)
@@ -67,20 +64,12 @@ static int setup(void **state)
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct place *place = *state;
 	fail_sync(0, false, 0);
 	blob_close(&place->store);
-	nftw(place->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(place->directory);
 	free(place);
 	return 0;
 }

@@ -1,11 +1,11 @@
 /* The journal: what was appended comes back, in order; torn tails end it; damage is told. */
 #include <endian.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "unit.h"
 
 #include "../../src/journal/journal_private.h"
@@ -13,7 +13,7 @@
 enum { SEEN_MAX = 4096 };
 
 struct scene {
-	char directory[200];
+	char directory[SCRATCH_MAX];
 	struct journal *journal;
 	struct err err;
 	/* what the last replay saw */
@@ -33,31 +33,20 @@ static void open_journal(struct scene *scene)
 static int setup(void **state)
 {
 	struct scene *scene = calloc(1, sizeof(*scene));
-	const char *tmp = getenv("TMPDIR");
 	if (!scene)
 		return -1;
-	snprintf(scene->directory, sizeof(scene->directory), "%s/depotd-journal-XXXXXX",
-		 tmp ? tmp : "/tmp");
-	if (!mkdtemp(scene->directory))
+	if (!scratch_make(scene->directory, "journal"))
 		return -1;
 	open_journal(scene);
 	*state = scene;
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct scene *scene = *state;
 	journal_close(&scene->journal);
-	nftw(scene->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(scene->directory);
 	free(scene);
 	return 0;
 }
