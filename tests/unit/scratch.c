@@ -1,3 +1,4 @@
+/* A directory of a test's own: see the header. */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
