@@ -14,13 +14,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "depotd/metadata/upkeep.h"
+#include "depotd/metadata/register.h"
 #include "depotd/work/batcher.h"
 
 #include "unconfirmed_private.h"
 
 enum {
 	BATCH_MAX = 256, /* requests in one transaction */
+	/*
+	 * So few requests have the journal's and the database's time at once, where both are free; more are faster served one batch behind
+	 * the other.
+	 */
+	HEAD_START_MAX = 4,
 	/*
 	 * How many batches may wait for their directories' sync at once. The file system's journal gathers these once more, so
 	 * whoever comes while one waits joins the journal's next commit instead of the one after. Measured at 64 uploads at once:
@@ -48,63 +53,6 @@ static void commit_fail(struct upload_commit *commit, const struct err *err)
 {
 	commit->result = -1;
 	commit->err = *err;
-}
-
-/* --- who is being committed --- */
-
-void committer_enter(struct upload *upload)
-{
-	struct core *core = upload->core;
-	if (upload->entered)
-		return;
-	upload->entered = true;
-	pthread_mutex_lock(&core->committing_lock);
-	upload->prev_committing = NULL;
-	upload->next_committing = core->committing;
-	if (core->committing)
-		core->committing->prev_committing = upload;
-	core->committing = upload;
-	pthread_mutex_unlock(&core->committing_lock);
-}
-
-void committer_leave(struct upload *upload)
-{
-	struct core *core = upload->core;
-	upload->entered = false;
-	pthread_mutex_lock(&core->committing_lock);
-	if (upload->prev_committing)
-		upload->prev_committing->next_committing = upload->next_committing;
-	else
-		core->committing = upload->next_committing;
-	if (upload->next_committing)
-		upload->next_committing->prev_committing = upload->prev_committing;
-	pthread_mutex_unlock(&core->committing_lock);
-}
-
-size_t committer_spare(struct core *core, struct uuid *ids, size_t n)
-{
-	pthread_mutex_lock(&core->committing_lock);
-	for (const struct upload *upload = core->committing; upload;
-	     upload = upload->next_committing)
-		for (size_t i = 0; i < n; i++)
-			if (uuid_compare(&ids[i], &upload->id) == 0)
-				ids[i--] = ids[--n];
-	pthread_mutex_unlock(&core->committing_lock);
-	for (size_t i = 0; i < n; i++)
-		if (unconfirmed_has(core, &ids[i]) || pending_has(core, &ids[i]))
-			ids[i--] = ids[--n];
-	return n;
-}
-
-bool committer_has(struct core *core, const struct uuid *id)
-{
-	struct uuid one = *id;
-	pthread_mutex_lock(&core->committing_lock);
-	const struct upload *upload = core->committing;
-	while (upload && uuid_compare(&upload->id, &one) != 0)
-		upload = upload->next_committing;
-	pthread_mutex_unlock(&core->committing_lock);
-	return upload != NULL;
 }
 
 static void finish_stored(struct core *core, struct upload_commit *commit)
@@ -365,29 +313,23 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 	give_up(core, failed, failed_n);
 }
 
-/* Each registration has what came of it. The database need not write out what the journal has (unconfirmed.c). */
-static void register_rows(struct core *core, struct upload_commit **commits,
-			  struct registration *registrations, size_t n)
-{
-	struct unconfirmed_batch *deferred = unconfirmed_begin(core, commits, n);
-	struct err err; /* says the same of all */
-	if (!deferred) {
-		(void)metadata_register(core->metadata, registrations, n, &err);
-		return;
-	}
-	(void)metadata_register_deferred(core->metadata, registrations, n, &err);
-	for (size_t i = 0; i < n; i++)
-		commits[i]->deferred = registrations[i].result == 0;
-	unconfirmed_end(core, deferred, commits, n);
-}
+/* What the database's desk has in hand: a batch's records, and maybe a head start of its registration. */
+struct registering {
+	struct file_record **records;
+	struct metadata_start *start;
+};
 
-static void register_batch(struct core *core, struct upload_commit **commits, size_t n,
-			   struct file_record **records)
+/* Fills in the registrations of the batch. False: no memory. */
+static bool prepare_rows(struct core *core, struct upload_commit **commits, size_t n,
+			 struct registering *registering)
 {
 	struct registration *registrations = core->committer->registrations;
-	struct upload_commit **failed = core->committer->database.failed;
-	size_t waiting = 0, failed_n = 0;
-	for (size_t i = 0; i < n; i++) {
+	size_t files = 0;
+	for (size_t i = 0; i < n; i++)
+		files += commits[i]->n;
+	struct file_record **records = calloc(files, sizeof(struct file_record *));
+	registering->records = records;
+	for (size_t i = 0; records && i < n; i++) {
 		const struct upload_commit *commit = commits[i];
 		registrations[i] = (struct registration){
 			.files = records, .n = commit->n, .idempotency = commit->idempotency};
@@ -397,9 +339,55 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 			*records++ = upload->record;
 		}
 	}
-	register_rows(core, commits, registrations, n);
+	return registering->records != NULL;
+}
+
+/*
+ * Has the database write rows while the journal is still being synced: it commits them after. Nothing is lost where it cannot.
+ * Two batches are not begun in this way at the same time, since who begins has both desks.
+ */
+static void begin_rows(struct core *core, struct upload_commit **commits, size_t n,
+		       struct registering *registering)
+{
+	if (prepare_rows(core, commits, n, registering))
+		registering->start =
+			metadata_register_begin(core->metadata, core->committer->registrations, n);
+}
+
+/* The requests are not those that were begun with: some have failed meanwhile. */
+static void abandon_rows(struct core *core, struct registering *registering)
+{
+	if (registering->start)
+		metadata_register_abandon(core->metadata, registering->start);
+	free(registering->records);
+	*registering = (struct registering){0};
+}
+
+/* Each registration has what came of it. The database need not write out what the journal has (unconfirmed.c). */
+static void write_rows(struct core *core, struct upload_commit **commits, size_t n,
+		       struct metadata_start *start)
+{
+	struct registration *registrations = core->committer->registrations;
+	struct unconfirmed_batch *deferred = unconfirmed_begin(core, commits, n);
+	enum metadata_commit how = deferred ? METADATA_DEFERRED : METADATA_DURABLE;
+	struct err err; /* says the same of all */
+	if (start)
+		(void)metadata_register_end(core->metadata, start, how, &err);
+	else
+		(void)metadata_register_as(core->metadata, registrations, n, how, &err);
+	if (!deferred)
+		return;
+	for (size_t i = 0; i < n; i++)
+		commits[i]->deferred = registrations[i].result == 0;
+	unconfirmed_end(core, deferred, commits, n);
+}
+
+static void answer_rows(struct core *core, struct upload_commit **commits, size_t n)
+{
+	struct upload_commit **failed = core->committer->database.failed;
+	size_t waiting = 0, failed_n = 0;
 	for (size_t i = 0; i < n; i++) {
-		const struct registration *registration = &registrations[i];
+		const struct registration *registration = &core->committer->registrations[i];
 		if (registration->result == 0) {
 			finish(core, commits[i]);
 			continue;
@@ -414,19 +402,18 @@ static void register_batch(struct core *core, struct upload_commit **commits, si
 	put_off(core, commits, waiting);
 }
 
-static void database_batch(struct core *core, struct upload_commit **commits, size_t n)
+static void database_batch(struct core *core, struct upload_commit **commits, size_t n,
+			   struct registering registering)
 {
-	size_t files = 0;
-	for (size_t i = 0; i < n; i++)
-		files += commits[i]->n;
-	struct file_record **records = calloc(files, sizeof(struct file_record *));
 	metric_add(core->commit_batches, 1);
 	metric_add(core->commit_requests, (int64_t)n);
-	if (records)
-		register_batch(core, commits, n, records);
-	else
+	if (registering.records || prepare_rows(core, commits, n, &registering)) {
+		write_rows(core, commits, n, registering.start);
+		answer_rows(core, commits, n);
+	} else {
 		finish_all(core, commits, n);
-	free(records);
+	}
+	free(registering.records);
 }
 
 /* --- the desks; under the lock where it says so --- */
@@ -464,10 +451,49 @@ static void mind_database(struct core *core)
 	pthread_mutex_lock(&committer->lock);
 	while ((n = take_locked(&committer->database)) > 0) {
 		pthread_mutex_unlock(&committer->lock);
-		database_batch(core, committer->database.commits, n);
+		database_batch(core, committer->database.commits, n, (struct registering){0});
 		pthread_mutex_lock(&committer->lock);
 	}
 	pthread_mutex_unlock(&committer->lock);
+}
+
+/*
+ * Both desks are the caller's, with one batch of n in his hands that is at the journal's: the database begins with its rows while
+ * the journal is synced. The journal's desk is free after that, the database's in the end.
+ */
+static void mind_both(struct core *core, size_t n)
+{
+	struct committer *committer = core->committer;
+	struct upload_commit **commits = committer->database.commits;
+	struct registering registering = {0};
+	memcpy(commits, committer->journal.commits, n * sizeof(*commits));
+	begin_rows(core, commits, n, &registering);
+	size_t left = journal_batch(core, commits, n);
+	if (left < n)
+		abandon_rows(core, &registering);
+	pthread_mutex_lock(&committer->lock);
+	committer->journal.minded = false;
+	pthread_mutex_unlock(&committer->lock);
+	if (left > 0)
+		database_batch(core, commits, left, registering);
+	mind_database(core);
+}
+
+/* Journals the batch of n, and hands what is left of it to the database's desk. True: that one is the caller's from now on. */
+static bool pass_on(struct core *core, size_t n)
+{
+	struct committer *committer = core->committer;
+	n = journal_batch(core, committer->journal.commits, n);
+	pthread_mutex_lock(&committer->lock);
+	for (size_t i = 0; i < n; i++)
+		put_locked(&committer->database, &committer->journal.commits[i]->item);
+	bool mind = n > 0 && !committer->database.minded;
+	if (mind) {
+		committer->database.minded = true;
+		committer->journal.minded = false;
+	}
+	pthread_mutex_unlock(&committer->lock);
+	return mind;
 }
 
 /*
@@ -480,19 +506,15 @@ static void mind_journal(struct core *core)
 	size_t n;
 	pthread_mutex_lock(&committer->lock);
 	while ((n = take_locked(&committer->journal)) > 0) {
+		bool both = n <= HEAD_START_MAX && !committer->database.minded, left = both;
+		committer->database.minded = committer->database.minded || both;
 		pthread_mutex_unlock(&committer->lock);
-		n = journal_batch(core, committer->journal.commits, n);
+		if (both)
+			mind_both(core, n);
+		else if ((left = pass_on(core, n)))
+			mind_database(core);
 		pthread_mutex_lock(&committer->lock);
-		for (size_t i = 0; i < n; i++)
-			put_locked(&committer->database, &committer->journal.commits[i]->item);
-		if (n == 0 || committer->database.minded)
-			continue;
-		committer->database.minded = true;
-		committer->journal.minded = false;
-		pthread_mutex_unlock(&committer->lock);
-		mind_database(core);
-		pthread_mutex_lock(&committer->lock);
-		if (committer->journal.minded)
+		if (left && committer->journal.minded)
 			break;
 		committer->journal.minded = true;
 	}

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "depotd/base/clock.h"
-#include "depotd/metadata/upkeep.h"
+#include "depotd/metadata/register.h"
 
 #include "unconfirmed_private.h"
 

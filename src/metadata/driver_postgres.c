@@ -103,12 +103,12 @@ static void roll_back(struct pg_connection *c, int64_t deadline_ns)
 		control(c, "ROLLBACK", deadline_ns, &refused, &ignored);
 }
 
-/* What makes this connection's commits end as the call wants it; NULL where they do already. */
-static const char *way_to_commit(const struct call *call, const struct pg_connection *c)
+/* What makes commits that end in that way now end as the call wants it; NULL where they do already. */
+static const char *way_to_commit(const struct call *call, bool deferring)
 {
 	bool defer = call->mode == RUN_DEFERRED;
 
-	if (call->mode == RUN_READ || c->deferring == defer)
+	if (call->mode == RUN_READ || deferring == defer)
 		return NULL;
 	return defer ? "SET synchronous_commit TO off" : "SET synchronous_commit TO DEFAULT";
 }
@@ -137,7 +137,7 @@ static int commit(struct call *call, struct pg_connection *c, struct err *err)
 /* Puts BEGIN, the commands and COMMIT into call->steps, as far as wanted. The number of steps. */
 static size_t lay_out(struct call *call, const struct pg_connection *c, bool begin, bool commit_too)
 {
-	const char *way = way_to_commit(call, c);
+	const char *way = way_to_commit(call, c->deferring);
 	size_t at = 0;
 
 	memset(call->steps, 0, (call->n + CONTROL_STEPS) * sizeof(*call->steps));
@@ -150,6 +150,19 @@ static size_t lay_out(struct call *call, const struct pg_connection *c, bool beg
 	if (commit_too)
 		call->steps[at++].control = "COMMIT";
 	return at;
+}
+
+/* What came of a flight with a read or an idempotent change. */
+static int landed(struct call *call, struct pg_connection *c, int rc, bool refused)
+{
+	if (rc == 0) {
+		note_way_to_commit(call, c);
+		return 0;
+	}
+	call->again = c->lost || call->failure.transient;
+	if (c->lost && !refused && call->mode != RUN_READ)
+		call->unknown = true;
+	return -1;
 }
 
 /*
@@ -166,16 +179,10 @@ static int try_one_flight(struct call *call, struct pg_connection *c, struct err
 
 	if (rc < 0 && transaction && call->steps[n - 1].result)
 		rc = 0; /* the connection broke after COMMIT had been answered */
-	if (rc == 0) {
-		note_way_to_commit(call, c);
-		return 0;
-	}
-	call->again = c->lost || call->failure.transient;
-	if (c->lost && !refused && call->mode != RUN_READ)
-		call->unknown = true;
-	if (transaction)
+	rc = landed(call, c, rc, refused);
+	if (rc < 0 && transaction)
 		roll_back(c, deadline_ns);
-	return -1;
+	return rc;
 }
 
 /* A change that must not happen twice: two flights. */
@@ -201,6 +208,18 @@ static int deliver(struct call *call, struct err *err)
 	return 0;
 }
 
+/* The end of a try; the connection goes back. */
+static int tried(struct call *call, struct pg_connection *c, int rc, struct err *err)
+{
+	if (c->silent)
+		call->again = false; /* its time is used up */
+	pg_pool_give(call->driver->pool, c);
+	if (rc == 0)
+		rc = deliver(call, err);
+	pg_steps_clear(call->steps, call->n + CONTROL_STEPS);
+	return rc;
+}
+
 static int try_once(struct call *call, struct err *err)
 {
 	struct pg_connection *c;
@@ -211,13 +230,7 @@ static int try_once(struct call *call, struct err *err)
 	if (!c)
 		return -1;
 	rc = call->mode == RUN_WRITE ? try_two_flights(call, c, err) : try_one_flight(call, c, err);
-	if (c->silent)
-		call->again = false; /* its time is used up */
-	pg_pool_give(call->driver->pool, c);
-	if (rc == 0)
-		rc = deliver(call, err);
-	pg_steps_clear(call->steps, call->n + CONTROL_STEPS);
-	return rc;
+	return tried(call, c, rc, err);
 }
 
 static bool is_refusal(const struct err *err)
@@ -233,24 +246,103 @@ static int unknown_outcome(struct err *err)
 		       cause.message);
 }
 
+/* The tries that are left, after one that came to rc. */
+static int try_again(struct call *call, int tries, int rc, struct err *err)
+{
+	while (rc < 0 && call->again && tries-- > 0 && clock_monotonic_ns() < call->deadline_ns &&
+	       !(call->unknown && call->mode == RUN_WRITE))
+		rc = try_once(call, err);
+	if (rc < 0 && call->unknown && !is_refusal(err))
+		unknown_outcome(err);
+	return rc;
+}
+
 static int run(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
 	       int64_t deadline_ns, struct err *err)
 {
 	struct call call;
-	int rc = -1;
+	int rc;
 
 	if (call_init(&call, driver, commands, n, mode, deadline_ns, err) < 0)
 		return -1;
-	for (int tries = 0; tries < TRIES_MAX; tries++) {
-		rc = try_once(&call, err);
-		if (rc == 0 || !call.again || clock_monotonic_ns() >= call.deadline_ns)
-			break;
-		if (call.unknown && mode == RUN_WRITE)
-			break;
-	}
-	if (rc < 0 && call.unknown && !is_refusal(err))
-		unknown_outcome(err);
+	rc = try_once(&call, err);
+	rc = try_again(&call, TRIES_MAX - 1, rc, err);
 	call_release(&call);
+	return rc;
+}
+
+/* --- run() in two halves --- */
+
+struct flight {
+	struct call call;
+	struct pg_connection *connection;
+	size_t sent; /* steps */
+};
+
+static void flight_free(struct flight *flight)
+{
+	call_release(&flight->call);
+	free(flight);
+}
+
+/* Nobody waits here: without a connection at hand there is no head start. */
+static struct flight *begin(struct driver *driver, struct command *command, enum run_mode mode,
+			    int64_t deadline_ns)
+{
+	struct flight *flight = calloc(1, sizeof(*flight));
+	struct call *call = flight ? &flight->call : NULL;
+	struct err ignored;
+
+	if (!flight || call_init(call, driver, command, 1, mode, deadline_ns, &ignored) < 0) {
+		free(flight);
+		return NULL;
+	}
+	flight->connection =
+		pg_pool_take(call->driver->pool, clock_monotonic_ns(), false, &ignored);
+	if (flight->connection) {
+		flight->sent = lay_out(call, flight->connection, false, false);
+		if (pg_take_off(flight->connection, call->steps, flight->sent, &ignored) == 0)
+			return flight;
+		pg_pool_give(call->driver->pool, flight->connection);
+	}
+	flight_free(flight);
+	return NULL;
+}
+
+/* Where the commit is to end in another way than was thought, the server is told before it. */
+static int land(struct flight *flight, enum run_mode mode, struct err *err)
+{
+	struct call *call = &flight->call;
+	struct pg_connection *c = flight->connection;
+	bool deferring = call->mode == RUN_DEFERRED, refused = true;
+	struct pg_step *step = &call->steps[flight->sent];
+	int rc = 0;
+
+	call->mode = mode;
+	step->control = way_to_commit(call, deferring);
+	if (step->control)
+		rc = pg_send_more(c, &call->steps[flight->sent++], 1, err);
+	if (rc == 0)
+		rc = pg_land(c, call->steps, flight->sent, flight_deadline(call), &refused,
+			     &call->failure, err);
+	return tried(call, c, landed(call, c, rc, refused), err);
+}
+
+static int end(struct driver *driver, struct flight *flight, bool commit_it, enum run_mode mode,
+	       struct err *err)
+{
+	struct call *call = &flight->call;
+	int rc = 0;
+
+	(void)driver;
+	if (commit_it) {
+		rc = land(flight, mode, err);
+		rc = try_again(call, TRIES_MAX - 1, rc, err);
+	} else {
+		flight->connection->lost = true; /* its end undoes what was sent */
+		pg_pool_give(call->driver->pool, flight->connection);
+	}
+	flight_free(flight);
 	return rc;
 }
 
@@ -285,7 +377,7 @@ static int fly_group(struct call *call, struct pg_connection *c, struct command 
 static int fly_groups(struct call *call, struct pg_connection *c, struct err *group_errs,
 		      struct err *err)
 {
-	const char *way = way_to_commit(call, c);
+	const char *way = way_to_commit(call, c->deferring);
 	bool refused;
 	int rc = control(c, "BEGIN", flight_deadline(call), &refused, err);
 
@@ -484,6 +576,8 @@ const struct driver_ops driver_postgres = {
 	.close = close_driver,
 	.interrupt = interrupt_driver,
 	.run = run,
+	.begin = begin,
+	.end = end,
 	.run_groups = run_groups,
 	.ping = ping,
 	.exclusive = exclusive,

@@ -178,21 +178,34 @@ static void receive_sync(struct answers *a)
 		lose(a, "sync");
 }
 
-int pg_fly(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
-	   bool *refused, struct pg_failure *failure, struct err *err)
+int pg_take_off(struct pg_connection *c, struct pg_step *steps, size_t n, struct err *err)
 {
-	struct answers answers = {c, deadline_ns, 0, false, failure, err};
-
-	*refused = false;
-	*failure = (struct pg_failure){0};
 	if (!PQenterPipelineMode(c->conn))
 		return pg_connection_failed(c, "pipeline mode", err);
+	if (pg_send_more(c, steps, n, err) < 0)
+		return -1;
+	/* What the socket does not take now goes with the landing. */
+	return PQflush(c->conn) < 0 ? pg_connection_failed(c, "pipeline mode", err) : 0;
+}
+
+int pg_send_more(struct pg_connection *c, struct pg_step *steps, size_t n, struct err *err)
+{
 	for (size_t i = 0; i < n; i++) {
 		if (send_step(c, &steps[i], err) < 0) {
 			c->lost = true;
 			return -1;
 		}
 	}
+	return 0;
+}
+
+int pg_land(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
+	    bool *refused, struct pg_failure *failure, struct err *err)
+{
+	struct answers answers = {c, deadline_ns, 0, false, failure, err};
+
+	*refused = false;
+	*failure = (struct pg_failure){0};
 	if (!PQpipelineSync(c->conn))
 		return pg_connection_failed(c, "sync", err);
 	for (size_t i = 0; i < n && !c->lost; i++)
@@ -200,6 +213,18 @@ int pg_fly(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t dea
 	receive_sync(&answers);
 	*refused = answers.refused;
 	return answers.rc;
+}
+
+int pg_fly(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
+	   bool *refused, struct pg_failure *failure, struct err *err)
+{
+	*refused = false;
+	*failure = (struct pg_failure){0};
+	if (!PQenterPipelineMode(c->conn))
+		return pg_connection_failed(c, "pipeline mode", err);
+	if (pg_send_more(c, steps, n, err) < 0)
+		return -1;
+	return pg_land(c, steps, n, deadline_ns, refused, failure, err);
 }
 
 void pg_steps_clear(struct pg_step *steps, size_t n)

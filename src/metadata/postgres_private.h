@@ -20,10 +20,8 @@
 
 struct pg_conn;   /* libpq's PGconn */
 struct pg_result; /* libpq's PGresult */
-
-enum { NS_PER_MS = 1000000 };
-
 struct pg_pool;
+enum { NS_PER_MS = 1000000 };
 
 /* --- one connection --- */
 
@@ -34,11 +32,10 @@ struct pg_connection {
 	bool lost;      /* dead, or in a state nobody knows: to be closed, not used */
 	bool silent;    /* lost because the server did not answer in time */
 	bool writes; /* it was connected to a server that takes changes, and only such a one will do */
-	bool demoted;   /* lost because the server takes no changes any more */
-	bool deferring; /* its commits are answered before they are written out */
-	struct pg_pool
-		*pool; /* is asked after so much silence whether the server is there; or NULL */
-	int64_t server; /* another one where another server, or one that was started anew, is behind it */
+	bool demoted;         /* lost because the server takes no changes any more */
+	bool deferring;       /* its commits are answered before they are written out */
+	struct pg_pool *pool; /* is asked after much silence whether the server is there; or NULL */
+	int64_t server;       /* when it was started: another one is behind another number */
 	int64_t patience_ms;
 	unsigned generation;        /* the pool's */
 	struct pg_connection *next; /* the pool's list of idle ones */
@@ -112,6 +109,14 @@ struct pg_step {
  */
 int pg_fly(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
 	   bool *refused, struct pg_failure *failure, struct err *err);
+/*
+ * The same in parts: the server begins with what was sent, and commits nothing before the landing, whose steps are all that were
+ * sent. In between the connection is nobody else's, and whoever does not want to land closes it. After -1 it is lost.
+ */
+int pg_take_off(struct pg_connection *c, struct pg_step *steps, size_t n, struct err *err);
+int pg_send_more(struct pg_connection *c, struct pg_step *steps, size_t n, struct err *err);
+int pg_land(struct pg_connection *c, struct pg_step *steps, size_t n, int64_t deadline_ns,
+	    bool *refused, struct pg_failure *failure, struct err *err);
 void pg_steps_clear(struct pg_step *steps, size_t n);
 /* Gives the rows of a command's result to its callback and sets affected. */
 int pg_deliver(struct pg_step *step, struct err *err);
@@ -138,7 +143,7 @@ struct pg_listener;
 
 int pg_listener_new(const struct driver_config *config, struct pg_listener **out, struct err *err);
 void pg_listener_free(struct pg_listener **listener);
-/* notified NULL: nobody. After the return the one before is not called any more. */
+/* notified NULL: nobody. The one before is not called any more. */
 void pg_listener_tell(struct pg_listener *listener, notified_fn notified, void *context);
 
 #endif

@@ -6,10 +6,12 @@
 #define DEPOTD_TESTS_STUB_METADATA_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "depotd/base/clock.h"
+#include "depotd/metadata/register.h"
 #include "depotd/metadata/store.h"
 #include "depotd/metadata/upkeep.h"
 
@@ -31,6 +33,8 @@ struct metadata {
 	const char *life;         /* what metadata_settle() says; NULL: the store never defers */
 	bool unsettled;           /* metadata_settle() fails */
 	size_t deferred, settled; /* calls that succeeded */
+	bool head_starts;         /* metadata_register_begin() works */
+	atomic_size_t begun, abandoned;
 	void (*in_find)(
 		void *context); /* called by metadata_find() between reading and returning */
 	void (*in_register)(void *context); /* called by metadata_register(), before anything */
@@ -166,14 +170,45 @@ int metadata_register(struct metadata *store, struct registration *registrations
 	return fault == ERR_NONE ? 0 : -1;
 }
 
-int metadata_register_deferred(struct metadata *store, struct registration *registrations, size_t n,
-			       struct err *err)
+int metadata_register_as(struct metadata *store, struct registration *registrations, size_t n,
+			 enum metadata_commit how, struct err *err)
 {
 	int rc = metadata_register(store, registrations, n, err);
 	pthread_mutex_lock(&store->lock);
-	store->deferred += rc == 0;
+	store->deferred += rc == 0 && how == METADATA_DEFERRED;
 	pthread_mutex_unlock(&store->lock);
 	return rc;
+}
+
+/* A head start is had where it is wished for; it shows in nothing but in how often. */
+struct metadata_start {
+	struct registration *registrations;
+	size_t n;
+};
+
+struct metadata_start *metadata_register_begin(struct metadata *store,
+					       struct registration *registrations, size_t n)
+{
+	if (!store->head_starts)
+		return NULL;
+	struct metadata_start *start = malloc(sizeof(*start));
+	*start = (struct metadata_start){registrations, n};
+	atomic_fetch_add(&store->begun, 1);
+	return start;
+}
+
+int metadata_register_end(struct metadata *store, struct metadata_start *start,
+			  enum metadata_commit how, struct err *err)
+{
+	int rc = metadata_register_as(store, start->registrations, start->n, how, err);
+	free(start);
+	return rc;
+}
+
+void metadata_register_abandon(struct metadata *store, struct metadata_start *start)
+{
+	atomic_fetch_add(&store->abandoned, 1);
+	free(start);
 }
 
 int metadata_settle(struct metadata *store, char life[METADATA_LIFE_MAX], struct err *err)

@@ -223,6 +223,22 @@ static void a_request_with_a_key_is_not_deferred(void **state)
 	upload_abort(&upload);
 }
 
+static void one_upload_has_the_database_begin_before_the_journal_is_synced(void **state)
+{
+	struct scene *scene = *state;
+	stub_store->head_starts = true;
+	struct uuid id = scene_put(scene, "x", "bytes");
+	assert_int_equal(atomic_load(&stub_store->begun), 1);
+	assert_int_equal(atomic_load(&stub_store->abandoned), 0);
+	assert_true(scene_has_row(scene, &id));
+	assert_true(unconfirmed_has(scene->core, &id));
+	stub_store->fail_register = ERR_UNAVAILABLE;
+	struct file_record *record = scene_store(scene, "y", "bytes", NULL);
+	assert_true(record->unregistered);
+	assert_int_equal(atomic_load(&stub_store->begun), 2);
+	file_record_unref(&record);
+}
+
 static void a_store_that_does_not_defer_is_not_asked_to(void **state)
 {
 	struct scene *scene = *state; /* the stub's first life is NULL */
@@ -246,6 +262,7 @@ int main(void)
 		DEFERRING_TEST(what_was_journaled_before_a_checkpoint_is_not_deferred_after_it),
 		DEFERRING_TEST(who_commits_while_the_database_crashes_is_in_doubt),
 		DEFERRING_TEST(a_request_with_a_key_is_not_deferred),
+		DEFERRING_TEST(one_upload_has_the_database_begin_before_the_journal_is_synced),
 		SCENE_TEST(a_store_that_does_not_defer_is_not_asked_to),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

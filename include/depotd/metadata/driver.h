@@ -75,6 +75,7 @@ struct driver_config {
 
 struct driver;  /* a driver's own; its first member is const struct driver_ops *ops */
 struct session; /* the connection that exclusive() gives its body */
+struct flight;  /* between begin() and end() */
 
 enum run_mode {
 	RUN_READ, /* changes nothing; run again on a new connection when the old one turns out to be dead */
@@ -106,7 +107,15 @@ struct driver_ops {
 	int (*run)(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
 		   int64_t deadline_ns, struct err *err);
 	/*
-	 * The same, but a group that the database refuses (ERR_INVALID, ERR_CONFLICT) is undone alone and has its error in
+	 * run() of one command in two halves, the second of which commits (or undoes). begin() never waits; NULL: no head start is to
+	 * be had. end() is called once. What command points to stays until then. NULL slots: run() alone.
+	 */
+	struct flight *(*begin)(struct driver *driver, struct command *command, enum run_mode mode,
+				int64_t deadline_ns);
+	int (*end)(struct driver *driver, struct flight *flight, bool commit, enum run_mode mode,
+		   struct err *err);
+	/*
+	 * As run(), but a group that the database refuses (ERR_INVALID, ERR_CONFLICT) is undone alone and has its error in
 	 * group_errs[group]; the others' errors are cleared. -1: nothing committed. Idempotent commands only. Slow path.
 	 */
 	int (*run_groups)(struct driver *driver, struct command *commands, size_t n,

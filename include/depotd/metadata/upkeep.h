@@ -68,21 +68,6 @@ int metadata_mark_set(struct metadata *store, const struct uuid *directory, int6
 int metadata_mark_advance(struct metadata *store, const struct uuid *directory, int64_t seen,
 			  int64_t *mark, struct err *err);
 
-/* --- rows that the server has not written out yet (src/core/unconfirmed.c has the reasoning) --- */
-
-/*
- * metadata_register(), sooner: what it commits is seen by everybody at once, but a server that crashes within moments may forget it. The
- * caller remembers the files until metadata_settle() says that it cannot.
- */
-int metadata_register_deferred(struct metadata *store, struct registration *registrations, size_t n,
-			       struct err *err);
-enum { METADATA_LIFE_MAX = 128 };
-/*
- * Makes durable what was registered deferred and returned before this call, if the server has not crashed since: life (a
- * terminated text) is another one than the last time in that case, and then it may be lost. 1; 0 this store never defers; -1.
- */
-int metadata_settle(struct metadata *store, char life[METADATA_LIFE_MAX], struct err *err);
-
 /* How many files this process has registered so far: moves with every one. */
 uint64_t metadata_registered(const struct metadata *store);
 
