@@ -10,7 +10,7 @@
 --   where a statement says that it is a script (several commands, no parameters).
 --
 -- VALUES
---   Parameters and results are int64 or text, or null; nothing else.
+--   Parameters and results are int64 or text, or null; nothing else, but for the arrays of statements whose names end in _many.
 --     uuid        text of 36 characters, lower case
 --     time        int64, milliseconds since 1970 UTC
 --     sha256      text of 64 lower case hexadecimal digits
@@ -18,6 +18,7 @@
 --     facets      text, a JSON array of int64 without duplicates (below)
 --     ids         text, a JSON array of uuids
 --     flag        int64 0 or 1
+--     bits        int64, a file's facet_bits: 0001_files.sql, facet_bits()
 --   PostgreSQL cannot hold U+0000 in text or in JSON: refuse it before.
 --
 -- FILE ROWS, the thirteen columns wherever "file row" is written:
@@ -105,45 +106,47 @@ VALUES ($1::bigint, $2::text, $3::text, $4::bigint)
 -- ---------------------------------------------------------------------------------------------------------
 -- Changes
 
+-- Each of these two is what a stored file costs the server (docs/schema.md, Figures). So there is nothing in them that a file
+-- does not need: most have no tags, which then are not read as JSON, and the bits come ready.
+
 -- $1 id  $2 created_at  $3 name  $4 name_folded  $5 size  $6 type  $7 sniffed|null  $8 sha256  $9 expires_at|null
--- $10 owner|null  $11 visibility  $12 tags  $13 attributes  $14 revision  $15 facets
+-- $10 owner|null  $11 visibility  $12 tags  $13 attributes  $14 revision  $15 facets  $16 bits
 -- One row `1`: inserted. No row: a file of this id is there already and is left as it is.
 -- name: file_insert
 WITH f AS (
 	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
-	                                 visibility, tags, attributes, revision, facets)
+	                                 visibility, tags, attributes, revision, facets, facet_bits)
 	VALUES ($1::uuid, $2::bigint, $3::text, $4::text, $5::bigint, $6::text, $7::text, decode($8::text, 'hex'),
-	        $9::bigint, $10::text, $11::text, ARRAY(SELECT json_array_elements_text($12::json)), $13::jsonb,
-	        $14::bigint, translate($15::text, '[]', '{}')::bigint[])
+	        $9::bigint, $10::text, $11::text,
+	        CASE WHEN $12::text = '[]' THEN '{}'::text[] ELSE ARRAY(SELECT json_array_elements_text($12::json)) END,
+	        $13::jsonb, $14::bigint, translate($15::text, '[]', '{}')::bigint[], $16::bigint)
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
 	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
-	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
 )
 SELECT 1 FROM f
 
--- The same for many files: checks, defaults and index expressions are made ready once instead of once a row.
--- $1 JSON array of objects whose members are file_insert's parameters by name; tags, attributes and facets are texts here too
+-- The same for many files: each parameter is an array with as many members as there are files.
 -- One row `1` for each file that was inserted.
 -- name: file_insert_many
-WITH r AS MATERIALIZED (
-	SELECT id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags, attributes,
-	       revision, translate(facets, '[]', '{}')::bigint[] AS facets
-	  FROM json_to_recordset($1::json)
-	       AS x(id uuid, created_at bigint, name text, name_folded text, size bigint, type text, sniffed text, sha256 text,
-	            expires_at bigint, owner text, visibility text, tags text, attributes text, revision bigint, facets text)
-), f AS (
+WITH f AS (
 	INSERT INTO depot_internal.file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner,
-	                                 visibility, tags, attributes, revision, facets)
-	SELECT id, created_at, name, name_folded, size, type, sniffed, decode(sha256, 'hex'), expires_at, owner, visibility,
-	       ARRAY(SELECT json_array_elements_text(tags::json)), attributes::jsonb, revision, facets
-	  FROM r
+	                                 visibility, tags, attributes, revision, facets, facet_bits)
+	SELECT r.id::uuid, r.created_at, r.name, r.name_folded, r.size, r.type, r.sniffed, decode(r.sha256, 'hex'),
+	       r.expires_at, r.owner, r.visibility,
+	       CASE WHEN r.tags = '[]' THEN '{}'::text[] ELSE ARRAY(SELECT json_array_elements_text(r.tags::json)) END,
+	       r.attributes::jsonb, r.revision, translate(r.facets, '[]', '{}')::bigint[], r.facet_bits
+	  FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+	              $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::bigint[])
+	       AS r(id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags,
+	            attributes, revision, facets, facet_bits)
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, created_at, size, name, facets, facet_bits
 ), k AS (
 	INSERT INTO depot_internal.file_facet (facet, created_at, size, facet_bits, id, name)
-	SELECT DISTINCT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
+	SELECT x.facet, f.created_at, f.size, f.facet_bits, f.id, f.name FROM f, unnest(f.facets) AS x(facet)
 )
 SELECT 1 FROM f
 
@@ -266,20 +269,18 @@ WITH k AS (
 )
 SELECT depot_internal.one_key((SELECT count(*) FROM k))
 
--- The same for many keys, no two of which are the same. $1 JSON array of objects whose members are key_insert's parameters by name
+-- The same for many keys, no two of which are the same: each parameter is an array.
 -- name: key_insert_many
-WITH r AS MATERIALIZED (
-	SELECT owner, key, decode(fingerprint, 'hex') AS fingerprint, request, answered_at, answer
-	  FROM json_to_recordset($1::json)
-	       AS x(owner text, key text, fingerprint text, request uuid, answered_at bigint, answer text)
-), k AS (
+WITH k AS (
 	INSERT INTO depot_internal.idempotency_key (owner, key, fingerprint, request, answered_at, answer)
-	SELECT owner, key, fingerprint, request, answered_at, answer FROM r
+	SELECT r.owner, r.key, decode(r.fingerprint, 'hex'), r.request::uuid, r.answered_at, r.answer
+	  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+	       AS r(owner, key, fingerprint, request, answered_at, answer)
 	ON CONFLICT (owner, key) DO UPDATE SET request = excluded.request
 	 WHERE idempotency_key.request = excluded.request
 	RETURNING 1
 )
-SELECT depot_internal.one_key(((SELECT count(*) FROM k) = (SELECT count(*) FROM r))::int)
+SELECT depot_internal.one_key(((SELECT count(*) FROM k) = cardinality($1))::int)
 
 -- The same for one key, but a key that is taken is left to whom it belongs.
 -- name: key_insert_if_free

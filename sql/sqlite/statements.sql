@@ -88,12 +88,12 @@ INSERT INTO migration (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, 
 -- Changes. Triggers keep file_facet and file_search in step.
 
 -- ?1 id  ?2 created_at  ?3 name  ?4 name_folded  ?5 size  ?6 type  ?7 sniffed|null  ?8 sha256  ?9 expires_at|null
--- ?10 owner|null  ?11 visibility  ?12 tags  ?13 attributes  ?14 revision  ?15 facets
+-- ?10 owner|null  ?11 visibility  ?12 tags  ?13 attributes  ?14 revision  ?15 facets  ?16 bits, which only PostgreSQL keeps
 -- One row `1`: inserted. No row: a file of this id is there already and is left as it is.
 -- name: file_insert
 INSERT INTO file (id, created_at, name, name_folded, size, type, sniffed, sha256, expires_at, owner, visibility, tags,
                   attributes, revision, facets)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15 WHERE true OR ?16
 ON CONFLICT (id) DO NOTHING
 RETURNING 1
 

@@ -12,8 +12,21 @@
 #include "postgres_private.h"
 
 /* Types of pg_type.dat; these numbers never change. */
-enum { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_VOID = 2278 };
+enum {
+	OID_BOOL = 16,
+	OID_INT8 = 20,
+	OID_INT2 = 21,
+	OID_INT4 = 23,
+	OID_TEXT = 25,
+	OID_TEXT_ARRAY = 1009,
+	OID_INT8_ARRAY = 1016,
+	OID_VOID = 2278,
+};
 enum { PARAMS_MAX = 32, COLUMNS_MAX = 32, FORMAT_BINARY = 1 };
+/* An array's head: dimensions, whether there are nulls, type, members, the first one's number. */
+enum { ARRAY_HEAD = 5 * sizeof(uint32_t) };
+/* Of one command; the protocol ends at 1 GiB. */
+enum { ARRAYS_MAX = 512 * 1024 * 1024 };
 
 /* --- sending --- */
 
@@ -23,10 +36,93 @@ struct encoded {
 	int lengths[PARAMS_MAX];
 	int formats[PARAMS_MAX];
 	uint64_t numbers[PARAMS_MAX];
+	char *arrays; /* one behind the other, or NULL */
 };
 
-/* Numbers go in binary as bigint; texts in text form, of whatever type the statement casts them to. */
-static void encode(const struct command *command, struct encoded *out)
+static char *put_u32(char *at, uint32_t number)
+{
+	number = htobe32(number);
+	memcpy(at, &number, sizeof(number));
+	return at + sizeof(number);
+}
+
+static char *put_item(char *at, const struct value *item)
+{
+	uint64_t number = htobe64((uint64_t)item->number);
+	const void *data = item->kind == VALUE_INT ? (const void *)&number : item->text;
+	size_t length = item->kind == VALUE_INT ? sizeof(number) : item->len;
+
+	if (item->null)
+		return put_u32(at, UINT32_MAX);
+	at = put_u32(at, (uint32_t)length);
+	memcpy(at, data, length);
+	return at + length;
+}
+
+/* What put_array() writes at most. */
+static size_t array_size(const struct value *array)
+{
+	size_t size = ARRAY_HEAD;
+
+	for (size_t i = 0; i < array->len; i++)
+		size += sizeof(uint32_t) + sizeof(uint64_t) +
+			(array->items[i].kind == VALUE_TEXT ? array->items[i].len : 0);
+	return size;
+}
+
+/* The server's binary form of a one-dimensional array (array_recv() of its arrayfuncs.c). */
+static char *put_array(char *at, const struct value *array, Oid type)
+{
+	uint32_t nulls = 0;
+
+	for (size_t i = 0; i < array->len; i++)
+		nulls |= array->items[i].null;
+	at = put_u32(at, 1);
+	at = put_u32(at, nulls);
+	at = put_u32(at, type);
+	at = put_u32(at, (uint32_t)array->len);
+	at = put_u32(at, 1);
+	for (size_t i = 0; i < array->len; i++)
+		at = put_item(at, &array->items[i]);
+	return at;
+}
+
+static int encode_arrays(const struct command *command, struct encoded *out, struct err *err)
+{
+	size_t size = 0;
+	char *at;
+
+	out->arrays = NULL;
+	for (size_t i = 0; i < command->param_count; i++) {
+		if (command->params[i].kind == VALUE_ARRAY)
+			size += array_size(&command->params[i]);
+	}
+	if (size == 0)
+		return 0;
+	at = out->arrays = size <= ARRAYS_MAX ? malloc(size) : NULL;
+	if (!at)
+		return err_set(err, ERR_NO_MEMORY, "%s: arrays of %zu bytes",
+			       command->statement->name, size);
+	for (size_t i = 0; i < command->param_count; i++) {
+		const struct value *array = &command->params[i];
+		bool numbers = array->kind == VALUE_ARRAY && array->items[0].kind == VALUE_INT;
+
+		if (array->kind != VALUE_ARRAY)
+			continue;
+		out->types[i] = numbers ? OID_INT8_ARRAY : OID_TEXT_ARRAY;
+		out->formats[i] = FORMAT_BINARY;
+		out->values[i] = at;
+		at = put_array(at, array, numbers ? OID_INT8 : OID_TEXT);
+		out->lengths[i] = (int)(at - out->values[i]);
+	}
+	return 0;
+}
+
+/*
+ * Numbers go in binary as bigint; texts in text form, of whatever type the statement casts them to; arrays in binary as bigint[] or
+ * text[].
+ */
+static int encode(const struct command *command, struct encoded *out, struct err *err)
 {
 	for (size_t i = 0; i < command->param_count; i++) {
 		const struct value *value = &command->params[i];
@@ -40,6 +136,7 @@ static void encode(const struct command *command, struct encoded *out)
 				 : number    ? (const char *)&out->numbers[i]
 					     : value->text;
 	}
+	return encode_arrays(command, out, err);
 }
 
 static int send_command(struct pg_connection *c, struct pg_step *step, struct err *err)
@@ -48,20 +145,24 @@ static int send_command(struct pg_connection *c, struct pg_step *step, struct er
 	const struct statement *statement = command->statement;
 	int n = (int)command->param_count;
 	struct encoded e;
+	int rc = -1;
 
 	if (n > PARAMS_MAX)
 		return err_set(err, ERR_INTERNAL, "%s: more than %d parameters", statement->name,
 			       PARAMS_MAX);
-	encode(command, &e);
+	if (encode(command, &e, err) < 0)
+		return -1;
 	step->prepare = !c->prepared[statement->index];
 	if (step->prepare && !PQsendPrepare(c->conn, statement->name, statement->text, n, e.types))
-		return pg_connection_failed(c, statement->name, err);
+		goto out;
 	c->prepared[statement->index] =
 		true; /* for the rest of this flight; taken back if it fails */
-	if (!PQsendQueryPrepared(c->conn, statement->name, n, e.values, e.lengths, e.formats,
-				 FORMAT_BINARY))
-		return pg_connection_failed(c, statement->name, err);
-	return 0;
+	if (PQsendQueryPrepared(c->conn, statement->name, n, e.values, e.lengths, e.formats,
+				FORMAT_BINARY))
+		rc = 0;
+out:
+	free(e.arrays);
+	return rc < 0 ? pg_connection_failed(c, statement->name, err) : 0;
 }
 
 static int send_step(struct pg_connection *c, struct pg_step *step, struct err *err)

@@ -189,21 +189,14 @@ static bool same_key(const struct command *a, const struct command *b)
 	       strcmp(a->params[1].text, b->params[1].text) == 0;
 }
 
-/* Commands of one kind that go as one command, or as they are. */
-struct stretch {
-	struct buf rows;
-	struct value param;
-};
-
-/* What the fast path sends, in which nobody's row is refused: the keys, then the files. */
+/* What the fast path sends, in which nobody's row is refused: the keys, then the files. In memory of the batch. */
 struct together {
-	struct command *commands; /* in memory of the batch */
+	struct command *commands;
 	size_t n;
-	struct stretch keys, files;
 };
 
-/* Appends the n commands of a stretch to out; how many they are now. */
-static size_t put_stretch(const struct metadata *store, struct stretch *stretch,
+/* Appends n commands of one kind to out, as one command or as they are; how many they are now. */
+static size_t put_stretch(const struct metadata *store, struct arena *memory,
 			  const struct command *commands, size_t n, struct command *out)
 {
 	bool twice =
@@ -211,8 +204,7 @@ static size_t put_stretch(const struct metadata *store, struct stretch *stretch,
 
 	for (size_t i = 1; i < n && is_key(commands); i++)
 		twice = twice || same_key(&commands[i - 1], &commands[i]);
-	buf_init(&stretch->rows, BATCH_MEMORY_MAX);
-	if (!twice && insert_many(store, commands, n, &stretch->rows, &stretch->param, out))
+	if (!twice && insert_many(store, commands, n, memory, out))
 		return 1;
 	memcpy(out, commands, n * sizeof(*out));
 	return n;
@@ -230,16 +222,10 @@ static int put_together(struct batch *b, const struct metadata *store, struct to
 	qsort(b->commands, b->count, sizeof(*b->commands), compare_commands);
 	while (key_n < b->count && is_key(&b->commands[key_n]))
 		key_n++;
-	t->n = put_stretch(store, &t->keys, b->commands, key_n, t->commands);
-	t->n += put_stretch(store, &t->files, b->commands + key_n, b->count - key_n,
+	t->n = put_stretch(store, &b->memory, b->commands, key_n, t->commands);
+	t->n += put_stretch(store, &b->memory, b->commands + key_n, b->count - key_n,
 			    t->commands + t->n);
 	return 0;
-}
-
-static void together_release(struct together *t)
-{
-	buf_release(&t->keys.rows);
-	buf_release(&t->files.rows);
 }
 
 static enum run_mode mode_of(enum metadata_commit how)
@@ -280,11 +266,9 @@ int metadata_register_as(struct metadata *store, struct registration *registrati
 		all_failed(registrations, n, err);
 	} else if (batch.count > 0) {
 		rc = put_together(&batch, store, &together, err);
-		if (rc == 0) {
+		if (rc == 0)
 			rc = store_run(store, together.commands, together.n, mode_of(how),
 				       deadline_ns, err);
-			together_release(&together);
-		}
 		rc = settle(&batch, store, registrations, n, rc, deadline_ns, err);
 	}
 	batch_release(&batch);
@@ -310,7 +294,6 @@ struct metadata_start {
 
 static void start_free(struct metadata_start *start)
 {
-	together_release(&start->together);
 	batch_release(&start->batch);
 	free(start);
 }

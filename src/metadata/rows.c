@@ -5,6 +5,7 @@
  * out) and whether a large number was an integer: 1e+15 comes back as 1000000000000000. So reals of that size go in as
  * 1000000000000000.0, which comes back as the same real. A record is the same, to the byte, whichever store held it.
  */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,8 +109,14 @@ static const char *folded_text(struct arena *arena, const char *name)
 	return text;
 }
 
-static int facets_text(struct arena *arena, const struct file_record *record, const char **text,
-		       struct err *err)
+/* The texts that are made from a record, for insert and update alike. */
+struct derived {
+	const char *folded, *attributes, *facets;
+	int64_t facet_bits;
+};
+
+static int derive_facets(struct arena *arena, const struct file_record *record, struct derived *to,
+			 struct err *err)
 {
 	struct facet_set facets;
 	struct json_writer w;
@@ -117,24 +124,30 @@ static int facets_text(struct arena *arena, const struct file_record *record, co
 
 	if (facet_set_of(record, &facets, err) < 0)
 		return -1;
+	to->facet_bits = facet_bits(&facets, record->sha256);
 	buf_init(&out, JSON_MAX);
 	json_writer_init(&w, &out);
 	json_open_array(&w);
 	for (size_t i = 0; i < facets.n; i++)
 		json_int(&w, facets.numbers[i]);
 	json_close_array(&w);
-	*text = out.failed ? NULL : arena_strndup(arena, buf_text(&out), out.len);
+	to->facets = out.failed ? NULL : arena_strndup(arena, buf_text(&out), out.len);
 	buf_release(&out);
 	return 0;
 }
 
-/* Broken UTF-8 would reach SQLite unseen and PostgreSQL never. */
-static int check_texts(const struct file_record *record, struct err *err)
+/*
+ * A revision and a name PostgreSQL takes from us unseen (0006_cheaper_inserts.sql), and that attributes are an object, which
+ * facet_set_of() sees to. Broken UTF-8 would reach SQLite unseen and PostgreSQL never.
+ */
+static int check_values(const struct file_record *record, struct err *err)
 {
 	const char *texts[] = {record->name,  record->type, record->sniffed,
 			       record->owner, record->tags, record->attributes};
 	long length = utf8_length(record->name, strlen(record->name));
 
+	if (record->revision < 1)
+		return err_set(err, ERR_INVALID, "a revision of %" PRId64, record->revision);
 	if (length < 1 || length > NAME_CHARACTERS_MAX)
 		return err_set(err, ERR_INVALID, "a name has 1 to %d characters of UTF-8",
 			       NAME_CHARACTERS_MAX);
@@ -158,15 +171,10 @@ static const char *visibility_text(const struct file_record *record)
 	return record->visibility == VISIBILITY_PUBLIC ? "public" : "private";
 }
 
-/* The texts that are made from a record, for insert and update alike. */
-struct derived {
-	const char *folded, *attributes, *facets;
-};
-
 static int derive(const struct metadata *store, struct arena *arena,
 		  const struct file_record *record, struct derived *out, struct err *err)
 {
-	if (check_texts(record, err) < 0 || facets_text(arena, record, &out->facets, err) < 0)
+	if (check_values(record, err) < 0 || derive_facets(arena, record, out, err) < 0)
 		return -1;
 	out->folded = folded_text(arena, record->name);
 	out->attributes = store->ops->json_verbatim ? record->attributes
@@ -201,6 +209,7 @@ int row_insert_params(const struct metadata *store, struct arena *arena,
 	params[12] = value_text(derived.attributes);
 	params[13] = value_int(record->revision);
 	params[14] = value_text(derived.facets);
+	params[15] = value_int(derived.facet_bits);
 	return params[0].null || params[7].null ? err_set(err, ERR_NO_MEMORY, "rows") : 0;
 }
 

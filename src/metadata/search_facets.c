@@ -161,6 +161,25 @@ static int add_tags(struct gatherer *g, const char *tags)
 	return rc;
 }
 
+static uint64_t bit(uint64_t n)
+{
+	return UINT64_C(1) << (n & 63);
+}
+
+int64_t facet_bits(const struct facet_set *facets, const unsigned char sha256[SHA256_LEN])
+{
+	uint64_t bits = bit(sha256[0]) | bit(sha256[1]);
+	int64_t out;
+
+	for (size_t i = 0; i < facets->n; i++) {
+		uint64_t facet = (uint64_t)facets->numbers[i];
+
+		bits |= bit(facet) | bit(facet >> 6);
+	}
+	memcpy(&out, &bits, sizeof(out));
+	return out;
+}
+
 int facet_set_of(const struct file_record *record, struct facet_set *out, struct err *err)
 {
 	struct gatherer g = {.set = out, .err = err};

@@ -36,5 +36,7 @@ int facet_number(enum facet_kind kind, const char *text, const char *value, int6
 		 struct err *err);
 /* All facets of a file: type, its family, owner, tags, each leaf of the attributes. */
 int facet_set_of(const struct file_record *record, struct facet_set *out, struct err *err);
+/* PostgreSQL's facet_bits (0001_files.sql): a Bloom filter of the facets and the digest, two bits for each. */
+int64_t facet_bits(const struct facet_set *facets, const unsigned char sha256[SHA256_LEN]);
 
 #endif

@@ -25,7 +25,7 @@ struct metadata {
 
 /* --- src/metadata/rows.c: records and rows (sql/postgres/statements.sql, FILE ROWS) --- */
 
-enum { FILE_COLUMNS = 13, INSERT_PARAMS = 15, UPDATE_PARAMS = 9 };
+enum { FILE_COLUMNS = 13, INSERT_PARAMS = 16, UPDATE_PARAMS = 9 };
 
 struct value value_int(int64_t number);
 struct value value_text(const char *text); /* NULL is null */
@@ -52,11 +52,11 @@ int list_sink_row(void *context, const struct value *columns, size_t n, struct e
 /* --- src/metadata/insert_many.c --- */
 
 /*
- * One command for all of these inserts: 1, or 0 where the dialect has none (or they are not of one kind, or one is not worth it).
- * rows and param are its memory.
+ * One command for all of these inserts: 1, or 0 where the dialect has none (or they are not of one kind, or one is not worth it,
+ * or there is no memory). In memory of the arena, but for the texts.
  */
 int insert_many(const struct metadata *store, const struct command *inserts, size_t n,
-		struct buf *rows, struct value *param, struct command *out);
+		struct arena *arena, struct command *out);
 
 /* --- src/metadata/idempotency.c --- */
 

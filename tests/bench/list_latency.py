@@ -340,11 +340,11 @@ SELECT setseed(0.42);
 
 INSERT_ROWS = r"""
 INSERT INTO depot_internal.file (id, created_at, expires_at, size, sha256, visibility, name, name_folded, type, sniffed, owner,
-                                 tags, attributes, facets)
+                                 tags, attributes, facets, facet_bits)
 SELECT id, ms, CASE WHEN r6 < 0.02 THEN 1900000000000 WHEN r6 < 0.0202 THEN 1750000000000 END, size,
        sha, CASE WHEN r5 < 0.8 THEN 'private' ELSE 'public' END,
        name, lower(name), type, CASE WHEN r5 < 0.7 THEN type END, owner, tags, attributes,
-       facets
+       facets, depot_internal.facet_bits(facets, sha)
   FROM (
 	SELECT g.i, ms, (lpad(to_hex(ms), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id, h, p.type,
 	       least(exp(p.mu + p.sigma * sqrt(-2 * ln(1 - r1)) * cos(2 * pi() * r2)), 5e12)::bigint AS size,
@@ -734,7 +734,7 @@ def run_checks(store, options):
         lite.connection.execute("BEGIN")
         for r in rows:
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
-                     r[9], r[10], r[11], int(r[12]), facets[r[0]])
+                     r[9], r[10], r[11], int(r[12]), facets[r[0]], 0)
         lite.connection.execute("COMMIT")
         for constants in ((12000, 2000, 50, 200, 0.002, 0.007, 0.009, 0.005, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
                           (300, 60, 5, 10, 0.0002, 0.0004, 1, 0.0001, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):

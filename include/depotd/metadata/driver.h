@@ -36,7 +36,8 @@ const struct statement *statements_find(const struct statements *statements, con
 
 /* --- values: int64 or text, or null; nothing else (sql/postgres/statements.sql says what stands for what) --- */
 
-enum value_kind { VALUE_INT, VALUE_TEXT };
+/* An array is a parameter of statements that only a dialect with arrays has. */
+enum value_kind { VALUE_INT, VALUE_TEXT, VALUE_ARRAY };
 
 /* A parameter or a column. A text's memory is the caller's (parameter), or valid during the row callback (column). */
 struct value {
@@ -46,6 +47,8 @@ struct value {
 	int64_t number;
 	const char *text; /* NUL-terminated UTF-8 */
 	size_t len;
+	const struct value *
+		items; /* of an array: `len` of them, at least one, all of one kind, which is no array */
 };
 
 /* One row of a result. Return 0, or -1 with err set: ends the call with that error. */
