@@ -68,15 +68,6 @@ void log_set_level(enum log_level level)
 	atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
 }
 
-int log_level_parse(const char *name)
-{
-	for (int i = 0; i <= LOG_LEVEL_DEBUG; i++) {
-		if (strcmp(levels[i].name, name) == 0)
-			return i;
-	}
-	return -1;
-}
-
 bool log_enabled(enum log_level level)
 {
 	return (int)level <= atomic_load_explicit(&threshold, memory_order_relaxed);

@@ -62,11 +62,6 @@ int blob_write(struct blob_writer *writer, const void *data, size_t n, struct er
 	return 0;
 }
 
-int64_t blob_written(const struct blob_writer *writer)
-{
-	return writer->written;
-}
-
 int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err)
 {
 	assert(writer->state == BLOB_WRITER_OPEN);

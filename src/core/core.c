@@ -63,6 +63,31 @@ static void register_metrics(struct core *core, struct metrics *m)
 		metrics_counter(m, "depotd_sweep_failures_total", "Sweeps that failed.", NULL);
 }
 
+static double commits_waiting(void *context)
+{
+	struct core *core = context;
+	return (double)(batcher_depth(core->publisher) + committer_depth(core));
+}
+
+static double records_cached(void *context)
+{
+	struct core *core = context;
+	return (double)cache_records(core->cache);
+}
+
+/* What is asked when somebody looks. */
+static void register_gauges(struct core *core)
+{
+	struct metrics *m = core->config.metrics;
+	if (!m)
+		return;
+	(void)metrics_gauge_fn(m, "depotd_commit_waiting",
+			       "Requests whose files wait for a name, the journal or the database.",
+			       NULL, commits_waiting, core);
+	(void)metrics_gauge_fn(m, "depotd_cache_records", "File records kept in memory.", NULL,
+			       records_cached, core);
+}
+
 /* The journal is replayed, and its rows tried once, before anything new comes. */
 static int start_intake(struct core *core, struct err *err)
 {
@@ -103,6 +128,7 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 		core_free(&core);
 		return -1;
 	}
+	register_gauges(core);
 	metadata_on_change(metadata, on_change, core);
 	*out = core;
 	return 0;

@@ -111,11 +111,6 @@ struct arena *exchange_arena(struct exchange *x)
 	return &x->arena;
 }
 
-const struct sockaddr *exchange_peer(const struct exchange *x)
-{
-	return &x->peer.any;
-}
-
 const char *exchange_peer_text(const struct exchange *x)
 {
 	return x->peer_text;

@@ -569,7 +569,6 @@ fail:
 }
 
 const struct driver_ops driver_postgres = {
-	.kind = "postgresql",
 	.dialect = "postgres",
 	.json_verbatim = false,
 	.open = open_driver,

@@ -303,7 +303,6 @@ static int open_driver(const struct driver_config *config, struct driver **out, 
 }
 
 const struct driver_ops driver_sqlite = {
-	.kind = "sqlite",
 	.dialect = "sqlite",
 	.json_verbatim = true,
 	.open = open_driver,

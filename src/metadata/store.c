@@ -93,11 +93,6 @@ int metadata_migrate(const struct metadata_config *config, int *from, int *to, s
 	return rc;
 }
 
-const char *metadata_kind(const struct metadata *store)
-{
-	return store->ops->kind;
-}
-
 bool metadata_is_open(struct metadata *store, struct err *why)
 {
 	return opening_passed(store, why) == 0;

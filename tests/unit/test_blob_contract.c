@@ -210,7 +210,6 @@ static void many_writes_are_one_blob_in_order(void **state)
 		char piece[16];
 		snprintf(piece, sizeof(piece), "%07d", i);
 		assert_int_equal(blob_write(writer, piece, 7, &err), 0);
-		assert_int_equal(blob_written(writer), 7 * (i + 1));
 	}
 	assert_int_equal(blob_seal(writer, "{}", 2, &err), 0);
 	struct blob_publication publication = {.writers = &writer, .n = 1};

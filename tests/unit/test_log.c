@@ -284,17 +284,6 @@ static void a_reader_that_is_gone_costs_its_lines_only(void **state)
 	free(out);
 }
 
-static void every_level_has_a_name_of_its_own(void **state)
-{
-	(void)state;
-	assert_int_equal(log_level_parse("error"), LOG_LEVEL_ERROR);
-	assert_int_equal(log_level_parse("warning"), LOG_LEVEL_WARNING);
-	assert_int_equal(log_level_parse("info"), LOG_LEVEL_INFO);
-	assert_int_equal(log_level_parse("debug"), LOG_LEVEL_DEBUG);
-	assert_int_equal(log_level_parse("INFO"), -1);
-	assert_int_equal(log_level_parse(""), -1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,7 +299,6 @@ int main(void)
 		cmocka_unit_test_setup(a_reader_that_never_comes_back_does_not_hold_up_the_stop,
 				       setup),
 		cmocka_unit_test_setup(a_reader_that_is_gone_costs_its_lines_only, setup),
-		cmocka_unit_test(every_level_has_a_name_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

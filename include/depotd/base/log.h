@@ -16,7 +16,6 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 void log_set_level(enum log_level level); /* default info */
-int log_level_parse(const char *name);    /* error|warning|info|debug; -1 unknown */
 int log_start(void);                      /* starts the writer thread; 0 or -1 */
 void log_stop(void);                      /* flushes and joins */
 bool log_enabled(enum log_level level);

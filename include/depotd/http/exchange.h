@@ -61,7 +61,6 @@ int64_t exchange_content_length(const struct exchange *x);
 bool exchange_wants_html(struct exchange *x);
 const char *exchange_request_id(const struct exchange *x);
 struct arena *exchange_arena(struct exchange *x);
-const struct sockaddr *exchange_peer(const struct exchange *x);
 const char *exchange_peer_text(const struct exchange *x); /* "192.0.2.7" */
 
 /* The handler's own state: NULL until set. */

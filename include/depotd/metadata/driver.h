@@ -94,7 +94,6 @@ typedef void (*notified_fn)(void *context, const struct uuid *id);
 typedef int (*exclusive_fn)(struct session *session, void *context, struct err *err);
 
 struct driver_ops {
-	const char *kind;    /* for people: "postgresql" */
 	const char *dialect; /* folder below sql/ */
 	bool json_verbatim;  /* JSON comes back to the byte as it went in */
 	/* Connects once, so that a wrong address is found at the start; if lazy, only reads the URL. */

@@ -50,7 +50,6 @@ int metadata_open(const struct metadata_config *config, struct metadata **out, s
 void metadata_close(struct metadata **store);
 /* `migrate` alone, for the command. *from and *to are schema versions. */
 int metadata_migrate(const struct metadata_config *config, int *from, int *to, struct err *err);
-const char *metadata_kind(const struct metadata *store); /* "postgresql" or "sqlite" */
 
 /* The files of one request: all of them or none. */
 struct registration {
