@@ -2,7 +2,7 @@
  * What a database must be able to do for metadata/store: a thin vtable under one implementation in terms of statement names.
  *
  * A driver runs named statements (sql/DIALECT/statements.sql) with typed parameters, many of them as one transaction, each
- * call within a deadline of its own. It knows no domain. store.c is its only user; nobody above metadata includes this.
+ * call within a deadline of its own. It knows no domain. The store is its only user; nobody above metadata includes this.
  * Thread: every slot but open and close may be called by any number of threads at a time.
  */
 #ifndef DEPOTD_METADATA_DRIVER_H
@@ -36,19 +36,16 @@ const struct statement *statements_find(const struct statements *statements, con
 
 /* --- values: int64 or text, or null; nothing else (sql/postgres/statements.sql says what stands for what) --- */
 
-/* An array is a parameter of statements that only a dialect with arrays has. */
 enum value_kind { VALUE_INT, VALUE_TEXT, VALUE_ARRAY };
 
-/* A parameter or a column. A text's memory is the caller's (parameter), or valid during the row callback (column). */
+/* A parameter, of one kind for ever, null or not, or a column. A column's text is valid during the row callback. */
 struct value {
-	enum value_kind
-		kind; /* of a null parameter too: each parameter of a statement has one kind for ever */
+	enum value_kind kind;
 	bool null;
 	int64_t number;
 	const char *text; /* NUL-terminated UTF-8 */
 	size_t len;
-	const struct value *
-		items; /* of an array: `len` of them, at least one, all of one kind, which is no array */
+	const struct value *items; /* of an array: `len`, at least one, of one kind */
 };
 
 /* One row of a result. Return 0, or -1 with err set: ends the call with that error. */
