@@ -235,7 +235,8 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .argument = "SIZE",
 		 .help = "What the intake journal may take in data_dir (never more than a 32nd of "
 			 "the "
-			 "disk). A checkpoint runs when a quarter of it is used, or after 5 s."},
+			 "disk). A checkpoint runs when half of it is used, in a pause after "
+			 "5 s, or after 30 s."},
 	[CONFIG_STORAGE_JOURNAL_FILE_MAX] =
 		{.section = "storage",
 		 .name = "journal_file_max",

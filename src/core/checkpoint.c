@@ -2,8 +2,8 @@
  * The checkpoint: makes the small files durable that so far only the journal holds, and begins the journal anew.
  *
  * Invariants: nothing leaves the journal before its files were synced by a call that said so, or written again and synced one by one;
- * what waits for the database is written into the new journal before the old one goes. Thread: the checkpoint's own, and whoever
- * starts or stops core.
+ * what waits for the database is written into the new journal before the old one goes. Threads: the checkpoint's own, that of
+ * the segments, and whoever starts or stops core.
  */
 #include <errno.h>
 #include <signal.h>
@@ -16,7 +16,11 @@
 
 #define SECOND_NS INT64_C(1000000000)
 
-enum { AGE_SECONDS = 5, RETRY_SECONDS = 5 };
+/*
+ * A checkpoint writes beside the uploads what they wait for the disk to write, and the more files it takes at once the less each
+ * costs. So it waits for a pause, though not for ever.
+ */
+enum { AGE_SECONDS = 5, PAUSE_SECONDS = 1, AGE_MAX_SECONDS = 30, RETRY_SECONDS = 5 };
 
 int intake_newest_description(struct core *core, const struct file_record *journaled,
 			      const struct journal_record *record, struct buf *out, struct err *err)
@@ -94,11 +98,12 @@ static int checkpoint(struct core *core, struct err *err)
 	pthread_mutex_unlock(&intake->lock);
 	if (nothing)
 		return 0;
-	pthread_mutex_lock(&intake->turning);
 	uint64_t mark = journal_rotate(intake->journal);
 	atomic_fetch_add(&intake->turn, 1);
-	pthread_mutex_unlock(&intake->turning);
 	int rc = sync_files(core, mark, err);
+	/* Who wrote down below the mark that files are pending has them in the table when he lets go. */
+	pthread_mutex_lock(&intake->turning);
+	pthread_mutex_unlock(&intake->turning);
 	if (rc == 0)
 		rc = unconfirmed_clear(core, err);
 	if (rc == 0)
@@ -130,59 +135,102 @@ int intake_checkpoint(struct core *core, struct err *err)
 static bool wait_locked(struct intake *intake, int64_t until_ns)
 {
 	struct timespec until = {.tv_sec = until_ns / SECOND_NS, .tv_nsec = until_ns % SECOND_NS};
-	while (!intake->stopping && !intake->urgent && !intake->prepare &&
+	while (!intake->stopping && !intake->urgent &&
 	       pthread_cond_timedwait(&intake->wake, &intake->lock, &until) != ETIMEDOUT)
 		;
 	return intake->stopping;
+}
+
+static bool is_due_locked(const struct intake *intake, int64_t now)
+{
+	int64_t age = now - intake->live_since;
+	if (intake->live_since == 0)
+		return false;
+	return intake->urgent || age > AGE_MAX_SECONDS * SECOND_NS ||
+	       (age > AGE_SECONDS * SECOND_NS &&
+		now - intake->live_last > PAUSE_SECONDS * SECOND_NS);
 }
 
 static void *checkpoint_thread(void *context)
 {
 	struct core *core = context;
 	struct intake *intake = core->intake;
-	int64_t not_before = 0, no_segments_before = 0;
+	int64_t not_before = 0;
 	bool marks_before = false;
 	struct err err;
 	pthread_mutex_lock(&intake->lock);
 	while (!wait_locked(intake, clock_monotonic_ns() + SECOND_NS)) {
 		int64_t now = clock_monotonic_ns();
-		bool due = intake->live_since != 0 &&
-			   (intake->urgent || now - intake->live_since > AGE_SECONDS * SECOND_NS);
+		bool due = is_due_locked(intake, now);
 		bool marks = intake->marks.len > 0;
 		if (now < not_before)
 			due = intake->urgent = false;
-		bool urgent = intake->urgent, prepare = intake->prepare;
-		intake->prepare = false;
 		pthread_mutex_unlock(&intake->lock);
-		if ((prepare || urgent) && now >= no_segments_before &&
-		    journal_prepare(intake->journal,
-				    urgent ? SEGMENTS_FOR_CHECKPOINT : SEGMENTS_AHEAD, &err) < 0)
-			no_segments_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
 		if (due && intake_checkpoint(core, &err) < 0)
 			not_before = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
 		/* Marks that no upload took along for a second go by themselves. */
 		else if (!due && marks && marks_before)
 			(void)intake_flush(core, &err);
-		marks_before = marks && !prepare;
+		marks_before = marks;
 		pthread_mutex_lock(&intake->lock);
 	}
 	pthread_mutex_unlock(&intake->lock);
 	return NULL;
 }
 
-int checkpoint_start(struct core *core, struct err *err)
+/* Makes segments before they are needed, until the journal has as many as it may. */
+static void *maker_thread(void *context)
+{
+	struct core *core = context;
+	struct intake *intake = core->intake;
+	struct err ignored; /* an append that finds no segment tries by itself, and says so */
+	pthread_mutex_lock(&intake->lock);
+	while (!intake->stopping) {
+		if (!intake->prepare) {
+			pthread_cond_wait(&intake->wake_maker, &intake->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&intake->lock);
+		int rc = journal_prepare(intake->journal, SEGMENTS_AHEAD, &ignored);
+		int64_t until_ns = clock_monotonic_ns() + RETRY_SECONDS * SECOND_NS;
+		struct timespec until = {.tv_sec = until_ns / SECOND_NS,
+					 .tv_nsec = until_ns % SECOND_NS};
+		pthread_mutex_lock(&intake->lock);
+		while (rc < 0 && !intake->stopping &&
+		       pthread_cond_timedwait(&intake->wake_maker, &intake->lock, &until) !=
+			       ETIMEDOUT)
+			;
+		intake->prepare = false; /* the next append looks again */
+	}
+	pthread_mutex_unlock(&intake->lock);
+	return NULL;
+}
+
+static int start_thread(struct core *core, pthread_t *thread, const char *name,
+			void *(*run)(void *), struct err *err)
 {
 	sigset_t all, before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int rc = pthread_create(&core->intake->thread, NULL, checkpoint_thread, core);
+	int rc = pthread_create(thread, NULL, run, core);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc != 0) {
 		errno = rc;
-		return err_set_errno(err, ERR_INTERNAL, "cannot start the checkpoint");
+		return err_set_errno(err, ERR_INTERNAL, "cannot start the %s", name);
 	}
-	pthread_setname_np(core->intake->thread, "checkpoint");
-	core->intake->running = true;
+	pthread_setname_np(*thread, name);
+	return 0;
+}
+
+int checkpoint_start(struct core *core, struct err *err)
+{
+	struct intake *intake = core->intake;
+	if (start_thread(core, &intake->thread, "checkpoint", checkpoint_thread, err) < 0)
+		return -1;
+	intake->running = true;
+	if (start_thread(core, &intake->maker, "segments", maker_thread, err) < 0)
+		return -1;
+	intake->making = true;
 	return 0;
 }
 
@@ -196,13 +244,17 @@ void intake_stop(struct core *core)
 		pthread_mutex_lock(&intake->lock);
 		intake->stopping = true;
 		pthread_cond_signal(&intake->wake);
+		pthread_cond_signal(&intake->wake_maker);
 		pthread_mutex_unlock(&intake->lock);
 		pthread_join(intake->thread, NULL);
+		if (intake->making)
+			pthread_join(intake->maker, NULL);
 		(void)intake_checkpoint(core, &ignored);
 	}
 	journal_close(&intake->journal);
 	buf_release(&intake->marks);
 	buf_release(&intake->written);
+	pthread_cond_destroy(&intake->wake_maker);
 	pthread_cond_destroy(&intake->wake);
 	pthread_mutex_destroy(&intake->turning);
 	pthread_mutex_destroy(&intake->checkpointing);

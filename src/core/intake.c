@@ -13,6 +13,11 @@
 
 #include "intake_private.h"
 
+/*
+ * Of the journal's size, what is time for a checkpoint: the more files one takes along, the less each costs, and uploads need the
+ * other part until it is done.
+ */
+enum { CHECKPOINT_PART = 2 };
 enum { MARKS_MAX_BYTES = 64 * 1024 * 1024, KEYS_MAX_BYTES = 16 * 1024 * 1024 };
 
 /* --- marks --- */
@@ -96,11 +101,12 @@ void intake_note_live(struct core *core)
 	bool short_of = journal_ready(intake->journal) < SEGMENTS_AHEAD;
 	metric_set(intake->live_bytes, live);
 	pthread_mutex_lock(&intake->lock);
+	intake->live_last = clock_monotonic_ns();
 	if (intake->live_since == 0)
-		intake->live_since = clock_monotonic_ns();
+		intake->live_since = intake->live_last;
 	if (short_of && !intake->prepare) {
 		intake->prepare = true;
-		pthread_cond_signal(&intake->wake);
+		pthread_cond_signal(&intake->wake_maker);
 	}
 	if (live >= intake->checkpoint_bytes && !intake->urgent) {
 		intake->urgent = true;
@@ -344,7 +350,7 @@ int intake_start(struct core *core, struct err *err)
 	if (!intake)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");
 	core->intake = intake;
-	intake->checkpoint_bytes = config.size / 4;
+	intake->checkpoint_bytes = config.size / CHECKPOINT_PART;
 	intake->prepare =
 		core->config.journal_file_max > 0; /* the first upload is not to wait either */
 	pthread_mutex_init(&intake->lock, NULL);
@@ -355,6 +361,7 @@ int intake_start(struct core *core, struct err *err)
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&intake->wake, &monotonic);
+	pthread_cond_init(&intake->wake_maker, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	buf_init(&intake->marks, MARKS_MAX_BYTES);
 	buf_init(&intake->written, MARKS_MAX_BYTES);

@@ -34,8 +34,7 @@ enum intake_mark {
 		2, /* never answered as stored, or removed: bytes and row are not to come back */
 };
 
-/* Segments of the journal that wait to be used; and before a checkpoint, which may take long. */
-enum { SEGMENTS_AHEAD = 2, SEGMENTS_FOR_CHECKPOINT = 6 };
+enum { SEGMENTS_AHEAD = 4 }; /* segments of the journal that wait to be used */
 
 enum { MARK_LEN = sizeof(struct uuid) + 1, MARKS_PER_RECORD = 4096 };
 
@@ -51,8 +50,8 @@ struct intake {
 		checkpointing;     /* one checkpoint at a time: two would free the same segments */
 	pthread_mutex_t appending; /* one append at a time has `written` */
 	/*
-	 * Held while a request is written down as pending and put into the table, and while the journal turns to a new segment: so the
-	 * table has whatever the old segments have.
+	 * Held while a request is written down as pending and put into the table; a checkpoint takes it once after the journal has
+	 * turned to a new segment: then the table has whatever the old segments have.
 	 */
 	pthread_mutex_t turning;
 
@@ -62,11 +61,14 @@ struct intake {
 	struct buf written;                 /* those that an append under way is making durable */
 	uint64_t marks_made, marks_durable; /* how many ever */
 	int64_t live_since; /* monotonic ns of the first record since the last checkpoint; 0: none */
+	int64_t live_last;  /* the same of the newest */
 	bool stopping, urgent; /* the journal has as much as it should */
 	bool prepare;          /* it is short of segments */
 	pthread_cond_t wake;   /* the checkpoint's */
-	pthread_t thread;
-	bool running;
+	pthread_cond_t wake_maker;
+	pthread_t thread,
+		maker; /* the checkpoint's; who makes segments, also while a checkpoint waits for the disk */
+	bool running, making;
 
 	struct metric *checkpoints, *checkpoint_failures, *live_bytes;
 };

@@ -31,17 +31,31 @@ static int open_directory(struct journal *journal, const char *path, struct err 
 	return 0;
 }
 
+static int sync_directory(struct journal *journal, struct err *err)
+{
+	int rc;
+	do
+		rc = fsync(journal->directory);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? err_set_errno(err, ERR_IO, "fsync of the journal's directory") : 0;
+}
+
 static int open_segments(struct journal *journal, struct err *err)
 {
 	uint64_t newest = 0;
+	bool found = false;
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++) {
 		struct segment *segment = &journal->segments[i];
 		int rc = segment_open(journal, i, err);
 		if (rc < 0 || (rc == 1 && segment_read_header(segment, err) < 0))
 			return -1;
+		found = found || rc == 1;
 		if (rc == 1 && segment->sequence > newest)
 			newest = segment->sequence;
 	}
+	/* A run that was killed while it made one may have left a name that no sync has seen. */
+	if (found && sync_directory(journal, err) < 0)
+		return -1;
 	/*
 	 * Where nothing is live the numbers begin anywhere: those of an earlier use, which still stand in the files' old batches,
 	 * must not come again.
@@ -165,34 +179,28 @@ static int make_locked(struct journal *journal, unsigned index, struct err *err)
 	return rc;
 }
 
-/* Waits until there is a free segment, or makes one. Its index, or SEGMENTS_MAX with err. Appending is held. */
-static unsigned take_place(struct journal *journal, struct err *err)
+/* Makes one more segment if there may be one, or waits for one until then. -1: in vain. */
+static int await_place(struct journal *journal, int64_t deadline_ns, struct err *err)
 {
-	int64_t deadline = clock_monotonic_ns() + journal->full_wait_ms * 1000000;
-	struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+	struct timespec until = {.tv_sec = deadline_ns / 1000000000,
+				 .tv_nsec = deadline_ns % 1000000000};
 	bool grow = may_grow(journal);
 	int rc = 0;
 	pthread_mutex_lock(&journal->lock);
 	struct places places = find_places(journal);
-	while (places.free == SEGMENTS_MAX && rc == 0) {
-		if (!grow && places.used == 0)
-			break;
-		if (grow && places.ready == 0 && places.empty != SEGMENTS_MAX) {
-			if (make_locked(journal, places.empty, err) < 0) {
-				pthread_mutex_unlock(&journal->lock);
-				return SEGMENTS_MAX;
-			}
-		} else {
-			rc = pthread_cond_timedwait(&journal->dropped, &journal->lock, &until);
-		}
-		places = find_places(journal);
-	}
+	if (places.free != SEGMENTS_MAX)
+		;
+	else if (!grow && places.used == 0)
+		rc = err_set(err, ERR_DISK_FULL, "no room for the journal");
+	else if (grow && places.ready == 0 && places.empty != SEGMENTS_MAX)
+		rc = make_locked(journal, places.empty, err);
+	else if (pthread_cond_timedwait(&journal->dropped, &journal->lock, &until) == ETIMEDOUT &&
+		 find_places(journal).free == SEGMENTS_MAX)
+		rc = grow ? err_set(err, ERR_BUSY,
+				    "the journal is full: the disk is slower than the uploads")
+			  : err_set(err, ERR_DISK_FULL, "no room for more of the journal");
 	pthread_mutex_unlock(&journal->lock);
-	if (places.free == SEGMENTS_MAX && !grow)
-		err_set(err, ERR_DISK_FULL, "no room for more of the journal");
-	else if (places.free == SEGMENTS_MAX)
-		err_set(err, ERR_BUSY, "the journal is full: the disk is slower than the uploads");
-	return places.free;
+	return rc;
 }
 
 /* The present segment is full, or was given up. Appending is held. */
@@ -222,12 +230,15 @@ static void learn_last_end(struct journal *journal)
 	}
 }
 
+/* 1 the next batch begins a segment, 0 there is none for it now, -1. Appending is held. */
 static int begin_segment(struct journal *journal, struct err *err)
 {
 	leave_current(journal);
-	unsigned index = take_place(journal, err);
+	pthread_mutex_lock(&journal->lock);
+	unsigned index = find_places(journal).free;
+	pthread_mutex_unlock(&journal->lock);
 	if (index == SEGMENTS_MAX)
-		return -1;
+		return 0;
 	struct segment *segment = &journal->segments[index];
 	if (journal->last_end == UINT64_MAX)
 		learn_last_end(journal);
@@ -241,7 +252,7 @@ static int begin_segment(struct journal *journal, struct err *err)
 	pthread_mutex_unlock(&journal->lock);
 	journal->current = index;
 	if (segment_write(segment, journal->staging, BLOCK, 0) == 0)
-		return 0; /* durable with the first batch */
+		return 1; /* durable with the first batch */
 	err_set_errno(err, ERR_IO, "write to the journal");
 	give_up_current(journal);
 	return -1;
@@ -249,13 +260,37 @@ static int begin_segment(struct journal *journal, struct err *err)
 
 /* --- appending --- */
 
+/*
+ * Sees to it that the present segment has room for so many bytes. Appending is held; the first batch of an append lets go of it
+ * while it waits, so that a checkpoint can begin, which is what frees segments. Later ones do not: an append is in one piece,
+ * above a mark or below.
+ */
+static int make_room(struct journal *journal, size_t length, bool is_first, struct err *err)
+{
+	int64_t deadline_ns = clock_monotonic_ns() + journal->full_wait_ms * 1000000;
+	while (journal->current == SEGMENTS_MAX ||
+	       journal->segments[journal->current].end + (int64_t)length > journal->segment_bytes) {
+		int rc = begin_segment(journal, err);
+		if (rc < 0)
+			return -1;
+		if (rc == 1)
+			continue;
+		if (is_first)
+			pthread_mutex_unlock(&journal->appending);
+		rc = await_place(journal, deadline_ns, err);
+		if (is_first)
+			pthread_mutex_lock(&journal->appending);
+		if (rc < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int append_batch(struct journal *journal, const struct journal_record *records, size_t n,
-			struct err *err)
+			bool is_first, struct err *err)
 {
 	size_t length = batch_length(records, n);
-	if ((journal->current == SEGMENTS_MAX ||
-	     journal->segments[journal->current].end + (int64_t)length > journal->segment_bytes) &&
-	    begin_segment(journal, err) < 0)
+	if (make_room(journal, length, is_first, err) < 0)
 		return -1;
 	struct segment *segment = &journal->segments[journal->current];
 	batch_encode(records, n, segment->sequence, (unsigned char *)journal->staging);
@@ -277,13 +312,15 @@ int journal_append(struct journal *journal, const struct journal_record *records
 		   struct err *err)
 {
 	size_t most = (size_t)journal->segment_bytes - BLOCK;
+	bool is_first = true;
 	int rc = 0;
 	if (most > STAGING_BYTES)
 		most = STAGING_BYTES;
 	pthread_mutex_lock(&journal->appending);
 	while (rc == 0 && n > 0) {
 		size_t taken = batch_take(records, n, most);
-		rc = append_batch(journal, records, taken, err);
+		rc = append_batch(journal, records, taken, is_first, err);
+		is_first = false;
 		records += taken;
 		n -= taken;
 	}
@@ -373,11 +410,7 @@ static int drop_file(struct journal *journal, struct segment *segment, struct er
 	segment_unlink(journal, (unsigned)(segment - journal->segments));
 	segment->sequence = 0;
 	pthread_mutex_unlock(&journal->lock);
-	int rc;
-	do
-		rc = fsync(journal->directory);
-	while (rc < 0 && errno == EINTR);
-	return rc < 0 ? err_set_errno(err, ERR_IO, "fsync of the journal's directory") : 0;
+	return sync_directory(journal, err);
 }
 
 int journal_drop(struct journal *journal, uint64_t mark, struct err *err)

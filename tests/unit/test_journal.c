@@ -1,9 +1,12 @@
 /* The journal: what was appended comes back, in order; torn tails end it; damage is told. */
 #include <endian.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "depotd/base/clock.h"
 
 #include "scratch.h"
 #include "unit.h"
@@ -218,6 +221,44 @@ static void a_full_journal_says_so_and_takes_more_after_a_drop(void **state)
 	assert_int_equal(append_one(scene, 1, JOURNAL_BODY_MAX), 0);
 }
 
+struct waiting_append {
+	struct scene *scene;
+	struct err err;
+	int rc;
+};
+
+static void *append_when_there_is_room(void *context)
+{
+	struct waiting_append *append = context;
+	static char body[JOURNAL_BODY_MAX];
+	struct journal_record record = make_record(1, body, sizeof(body));
+	append->rc = journal_append(append->scene->journal, &record, 1, &append->err);
+	return NULL;
+}
+
+/* The checkpoint that it waits for begins with a turn. */
+static void an_append_that_waits_for_room_lets_the_journal_turn(void **state)
+{
+	struct scene *scene = *state;
+	struct waiting_append append = {.scene = scene};
+	pthread_t thread;
+	while (append_one(scene, 1, JOURNAL_BODY_MAX) == 0)
+		;
+	journal_close(&scene->journal);
+	struct journal_config config = {
+		.directory = scene->directory, .size = 4 << 20, .full_wait_ms = 60000};
+	assert_int_equal(journal_open(&config, &scene->journal, &scene->err), 0);
+	assert_int_equal(pthread_create(&thread, NULL, append_when_there_is_room, &append), 0);
+	int64_t began = clock_monotonic_ns();
+	assert_int_equal(journal_drop(scene->journal, journal_rotate(scene->journal), &scene->err),
+			 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(append.rc, 0);
+	assert_true(clock_monotonic_ns() - began < INT64_C(30000000000));
+	replay(scene);
+	expect_seen(scene, 1, 1);
+}
+
 static void a_torn_tail_ends_the_replay_without_a_word(void **state)
 {
 	struct scene *scene = *state;
@@ -386,6 +427,7 @@ int main(void)
 		TEST(what_is_dropped_does_not_come_back),
 		TEST(a_segment_used_again_shows_nothing_of_its_first_use),
 		TEST(a_full_journal_says_so_and_takes_more_after_a_drop),
+		TEST(an_append_that_waits_for_room_lets_the_journal_turn),
 		TEST(a_torn_tail_ends_the_replay_without_a_word),
 		TEST(damage_before_the_tail_is_told_and_what_follows_comes_back),
 		TEST(damage_in_one_body_costs_that_record_alone),
