@@ -338,6 +338,15 @@ static bool may_grow(void *context, int64_t bytes)
 	return blob_space(core->blobs, &space, &ignored) == 0 && space.free >= 4 * bytes;
 }
 
+/* The ledger of the room looks again, before uploads count on what the journal has taken. */
+static void grown(void *context)
+{
+	struct core *core = context;
+	struct blob_space space;
+	struct err ignored;
+	(void)blob_space(core->blobs, &space, &ignored);
+}
+
 int intake_start(struct core *core, struct err *err)
 {
 	struct intake *intake = calloc(1, sizeof(*intake));
@@ -346,6 +355,7 @@ int intake_start(struct core *core, struct err *err)
 					.size = journal_size(core),
 					.full_wait_ms = 3000,
 					.may_grow = may_grow,
+					.grown = grown,
 					.context = core};
 	if (!intake)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");

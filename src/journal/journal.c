@@ -84,6 +84,7 @@ int journal_open(const struct journal_config *config, struct journal **out, stru
 	journal->directory = -1;
 	journal->full_wait_ms = config->full_wait_ms;
 	journal->may_grow = config->may_grow;
+	journal->grown = config->grown;
 	journal->context = config->context;
 	journal->segment_bytes = SEGMENT_BYTES_MAX;
 	while (journal->segment_bytes > SEGMENT_BYTES_MIN &&

@@ -53,6 +53,7 @@ struct journal {
 	int directory;
 	int64_t segment_bytes, full_wait_ms;
 	bool (*may_grow)(void *context, int64_t bytes);
+	void (*grown)(void *context);
 	void *context;
 	unsigned segments_max;
 

@@ -118,11 +118,16 @@ static int write_zeros(struct journal *journal, const struct segment *segment)
 	do
 		rc = fallocate(segment->plain_fd, 0, 0, journal->segment_bytes);
 	while (rc < 0 && errno == EINTR);
-	if (rc < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+	bool allocated = rc == 0;
+	if (!allocated && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
 		rc = 0; /* its blocks are found as they are written */
+	if (allocated && journal->grown)
+		journal->grown(journal->context);
 	for (int64_t at = 0; rc == 0 && at < journal->segment_bytes; at += STEP)
 		rc = segment_write(segment, zeros, STEP, at);
 	int saved = errno;
+	if (!allocated && journal->grown)
+		journal->grown(journal->context);
 	free(zeros);
 	errno = saved;
 	return rc;

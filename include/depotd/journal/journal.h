@@ -27,6 +27,7 @@ struct journal_config {
 	int64_t full_wait_ms; /* how long an append may wait for a checkpoint when the journal is full */
 	/* Whether there is room for so many more bytes of segments; NULL: always. Any thread, never blocks. */
 	bool (*may_grow)(void *context, int64_t bytes);
+	void (*grown)(void *context); /* more of the disk is taken; NULL: nobody wants to know */
 	void *context;
 };
 
