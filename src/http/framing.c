@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "depotd/base/digest.h"
 #include "head_private.h"
 
 void framing_init(struct framing *f, int64_t content_length)
@@ -22,15 +23,6 @@ static int broken(struct framing *f, struct err *err, const char *what)
 {
 	f->state = FRAMING_BROKEN;
 	return err_set(err, ERR_INVALID, "the chunked body is malformed: %s", what);
-}
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* chunk-size [ chunk-ext ]: extensions are not understood, so only their characters are checked. */

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "depotd/base/digest.h"
 #include "head_private.h"
 #include "multipart_private.h"
 
@@ -86,15 +87,6 @@ static int next_parameter(char **at, struct parameter *out)
 static bool is_named(const struct parameter *p, const char *name)
 {
 	return p->name_len == strlen(name) && strncasecmp(p->name, name, p->name_len) == 0;
-}
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* Browsers write quote, CR and LF in names as %22, %0D and %0A, and escape nothing else (WHATWG HTML). In place. */

@@ -5,16 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "depotd/base/digest.h"
 #include "depotd/base/utf8.h"
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 int target_decode(const char *text, size_t n, bool plus, char *out, size_t *len)
 {

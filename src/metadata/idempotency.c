@@ -68,7 +68,7 @@ static struct value owner_value(const char *owner)
 	return value_text(owner ? owner : "");
 }
 
-static struct value hex_value(struct arena *arena, const unsigned char sha256[SHA256_LEN])
+static struct value sha256_value(struct arena *arena, const unsigned char sha256[SHA256_LEN])
 {
 	char hex[SHA256_HEX_LEN + 1];
 
@@ -86,7 +86,7 @@ int key_insert_params(struct arena *arena, const struct registration *registrati
 	write_answer(registration, &answer);
 	params[0] = owner_value(registration->files[0]->owner);
 	params[1] = value_text(idempotency->key);
-	params[2] = hex_value(arena, idempotency->fingerprint);
+	params[2] = sha256_value(arena, idempotency->fingerprint);
 	params[3] = value_uuid(arena, &idempotency->request);
 	params[4] = value_int(clock_wall_ms());
 	params[5] = value_text(answer.failed ? NULL

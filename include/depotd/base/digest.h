@@ -20,6 +20,7 @@ int digest_update(struct digest *d, const void *data, size_t n, struct err *err)
 int digest_final(struct digest *d, unsigned char out[SHA256_LEN], struct err *err);
 int digest_sha256(const void *data, size_t n, unsigned char out[SHA256_LEN], struct err *err);
 
+int hex_value(char digit); /* -1: it is none */
 void hex_encode(const unsigned char *data, size_t n, char *out /* 2n+1 */);
 int hex_decode(const char *text, size_t n, unsigned char *out /* n/2 */); /* 1 ok, 0 malformed */
 void base64_encode(const unsigned char *data, size_t n, char *out /* 4*((n+2)/3)+1 */);
