@@ -76,9 +76,15 @@ static bool is_away(const struct err *err)
 	return err->kind == ERR_UNAVAILABLE || err->kind == ERR_BUSY;
 }
 
-/* Whether a row that is missing was committed, or will be: a server that crashed may have forgotten it. */
+/*
+ * Whether a row that is missing was committed, or will be: a server that crashed may have forgotten it. Where that may be, the
+ * server is asked now: one that has not crashed had the row removed.
+ */
 static bool may_come(struct core *core, const struct uuid *id)
 {
+	struct err ignored; /* then nobody knows, and it may */
+	if (unconfirmed_has(core, id))
+		(void)unconfirmed_confirm(core, &ignored);
 	return unconfirmed_has(core, id) || pending_has(core, id);
 }
 

@@ -138,6 +138,18 @@ static void a_forgotten_file_is_there_and_says_that_its_row_follows(void **state
 	assert_int_equal(files_remove(scene->core, &id, &scene->err), 1);
 }
 
+static void a_row_that_another_node_removed_is_not_waited_for(void **state)
+{
+	struct scene *scene = *state;
+	struct file_record *record = NULL;
+	struct uuid ids[2] = {scene_put(scene, "x", "bytes"), scene_put(scene, "y", "bytes")};
+	for (size_t i = 0; i < 2; i++)
+		scene_drop_row(scene, &ids[i]);
+	stub_store->on_change(stub_store->change_context, NULL);
+	assert_int_equal(files_find(scene->core, &ids[0], &record, &scene->err), 0);
+	assert_int_equal(files_remove(scene->core, &ids[1], &scene->err), 0);
+}
+
 static void a_sweep_spares_a_file_whose_row_was_forgotten(void **state)
 {
 	struct scene *scene = *state;
@@ -256,6 +268,7 @@ int main(void)
 		DEFERRING_TEST(nothing_is_written_twice_where_the_database_forgot_nothing),
 		DEFERRING_TEST(a_file_that_was_removed_does_not_come_back),
 		DEFERRING_TEST(a_forgotten_file_is_there_and_says_that_its_row_follows),
+		DEFERRING_TEST(a_row_that_another_node_removed_is_not_waited_for),
 		DEFERRING_TEST(a_sweep_spares_a_file_whose_row_was_forgotten),
 		DEFERRING_TEST(the_journal_keeps_what_the_database_may_forget),
 		DEFERRING_TEST(a_checkpoint_has_the_database_write_out_what_it_has),
