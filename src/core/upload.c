@@ -123,12 +123,22 @@ static bool grow_bytes(struct upload *upload, size_t needed)
 /* Keeps what a signature may stand in. */
 static int keep_head(struct upload *upload, const void *data, size_t n, struct err *err)
 {
+	enum { HEAD_MIN = 256 };
 	size_t more = MEDIA_TYPE_SNIFF_LEN - upload->head_len;
 	more = n < more ? n : more;
 	if (more == 0)
 		return 0;
-	if (!upload->head && !(upload->head = malloc(MEDIA_TYPE_SNIFF_LEN)))
-		return err_set(err, ERR_NO_MEMORY, "upload");
+	/* By doubling: thousands of slow uploads may have brought little each. */
+	size_t cap = HEAD_MIN;
+	while (cap < upload->head_len + more)
+		cap *= 2;
+	if (!upload->head || cap > upload->head_cap) {
+		unsigned char *grown = realloc(upload->head, cap);
+		if (!grown)
+			return err_set(err, ERR_NO_MEMORY, "upload");
+		upload->head = grown;
+		upload->head_cap = cap;
+	}
 	memcpy(upload->head + upload->head_len, data, more);
 	upload->head_len += more;
 	return 0;

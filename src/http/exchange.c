@@ -410,13 +410,14 @@ static void exchange_leave(struct exchange *x, bool completed)
 	}
 	c->close = c->close || !x->head.keep_alive || !completed;
 	if (!c->close && c->skip == NULL && c->stash.len == 0)
-		conn_offer(c);
+		conn_offer(c, false);
 	c->stash_is_fresh = c->stash.len > 0;
 	conn_set_phase(c, c->skip != NULL ? CONN_HEAD : CONN_IDLE);
 }
 
 void exchange_ended(struct exchange *x, bool completed)
 {
+	conn_claim(x->conn);
 	account_exchange(x, completed);
 	exchange_leave(x, completed);
 	x->state = EXCHANGE_ENDED;

@@ -19,6 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "depotd/base/clock.h"
 #include "exchange_private.h"
@@ -363,13 +366,34 @@ static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 	return gate_head(c, out, max);
 }
 
+static struct conn *conn_of(int fd)
+{
+	return fd >= 0 && (size_t)fd < atomic_load_explicit(&table_size, memory_order_acquire)
+		       ? atomic_load_explicit(&table[fd], memory_order_acquire)
+		       : NULL;
+}
+
 /* libc's prototype, and for every socket but the server's connections its meaning too. */
 ssize_t recv(int fd, void *data, size_t n, int flags)
 {
-	if (fd >= 0 && (size_t)fd < atomic_load_explicit(&table_size, memory_order_acquire)) {
-		struct conn *c = atomic_load_explicit(&table[fd], memory_order_acquire);
-		if (c != NULL)
-			return gate_recv(c, data, n);
-	}
-	return recvfrom(fd, data, n, flags, NULL, NULL);
+	struct conn *c = conn_of(fd);
+	return c != NULL ? gate_recv(c, data, n) : recvfrom(fd, data, n, flags, NULL, NULL);
+}
+
+/*
+ * libc's again, as libmicrohttpd calls it to send files. While a client takes nothing, libmicrohttpd does not look at the
+ * connection's memory, and its pages may be given back.
+ */
+ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
+{
+	struct conn *c = conn_of(out);
+	bool sending = c != NULL && c->x != NULL;
+	if (sending)
+		conn_claim(c);
+	ssize_t sent = syscall(SYS_sendfile, out, in, offset, n);
+	int failure = errno;
+	if (sending && sent < (ssize_t)n) /* the socket's buffer is full */
+		conn_offer(c, true);
+	errno = failure;
+	return sent;
 }

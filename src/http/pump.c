@@ -29,9 +29,9 @@ enum {
 	LINGER_SILENCE_MS = 5 * 1000, /* without a byte */
 	LINGER_READ = 1024 * 1024,
 	DROP_BYTES = 64 * 1024,
-	CROWD = 1000, /* with more connections than this memory is looked after more often: */
+	CROWD = 256, /* with more connections than this memory is looked after more often: */
 	CROWD_TICK_MS = 100,
-	SPARE_MS = 200, /* a connection that idles so long gives its pages back */
+	CROWD_SHARE = 1000, /* as many at once: others wait for the lock meanwhile */
 };
 
 struct lingerer {
@@ -250,21 +250,23 @@ static bool peer_has_left(const struct conn *c)
  * Once an idle time: gives the pages back, and looks whether the peer is still there. When its end came together with the
  * request, epoll told of both at once, before the answer, and never tells again.
  */
-static void look_after(struct conn *c, int64_t now)
+static bool look_after(struct conn *c, int64_t now)
 {
-	if (atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE &&
-	    now - atomic_load_explicit(&c->since_ms, memory_order_relaxed) >= SPARE_MS &&
-	    conn_give_pages_back(c) && peer_has_left(c))
+	if (!conn_give_pages_back(c, now))
+		return false;
+	if (atomic_load_explicit(&c->phase, memory_order_relaxed) == CONN_IDLE && peer_has_left(c))
 		(void)shutdown(c->fd, SHUT_RDWR);
+	return true;
 }
 
 static void check_deadlines(struct pump *p, int64_t now)
 {
 	struct http_server *server = p->server;
+	unsigned looked_after = 0;
 	pthread_mutex_lock(&server->lock);
 	for (struct conn *c = server->conns; c != NULL; c = c->next) {
 		if (!is_overdue(c, now)) {
-			look_after(c, now);
+			looked_after += looked_after < CROWD_SHARE && look_after(c, now);
 			continue;
 		}
 		account_refusal(server, REFUSED_DEADLINE);
