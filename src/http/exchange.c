@@ -2,7 +2,7 @@
  * The life of an exchange: from a parsed head through check, body, finish and answer to release. What is to be done is
  * decided by its state alone, never by how often libmicrohttpd called.
  *
- * Threads: exchange_step() and exchange_ended() on the connection's event thread; exchange_visit() on a worker; hand-over is
+ * Threads: exchange_begin(), exchange_step() and exchange_ended() on the connection's event thread; exchange_visit() on a worker; hand-over is
  * suspend then submit, hand-back is resume, each as the owner's last statement.
  */
 #include <stdlib.h>
@@ -109,6 +109,7 @@ static bool exchange_suspend(struct exchange *x, enum exchange_state state)
 	if (!server_may_suspend(x->server))
 		return false;
 	x->state = state;
+	x->suspended = true;
 	MHD_suspend_connection(x->conn->mhd);
 	return true;
 }
@@ -306,13 +307,13 @@ static bool exchange_check(struct exchange *x)
 }
 
 /*
- * Hands a request that goes on to the workers, or to the pump when its small body is still under way. x may be another
- * thread's before this returns.
+ * Hands a request that goes on to the workers, or to the pump when its small body is still under way. True: x may be another
+ * thread's before this returns. False: it is nobody's.
  */
-static mhd_result exchange_hand_over(struct exchange *x)
+static bool exchange_hand_over(struct exchange *x)
 {
 	if (body_send_continue(x) != 0 || !exchange_suspend(x, EXCHANGE_RECEIVING))
-		return MHD_NO;
+		return false;
 	bool small = x->head.content_length > 0 && x->head.content_length <= HTTP_SMALL_BODY;
 	if (small && !body_is_here(x)) {
 		conn_set_phase(x->conn, CONN_BODY);
@@ -321,7 +322,22 @@ static mhd_result exchange_hand_over(struct exchange *x)
 	} else if (pool_submit(exchange_pool(x), &x->task) != 0) {
 		exchange_turn_away(x);
 	}
-	return MHD_YES;
+	return true;
+}
+
+bool exchange_begin(struct exchange *x)
+{
+	struct event_thread *self = server_enter(x->server);
+	bool answered = exchange_check(x);
+	if (answered) {
+		body_abandon(x);
+		x->state = reply_build(x) == 0 ? EXCHANGE_REPLIED : EXCHANGE_CANCELLED;
+	} else if (!exchange_hand_over(x)) {
+		x->state = EXCHANGE_CANCELLED;
+		answered = true;
+	}
+	server_leave(self);
+	return answered;
 }
 
 static mhd_result exchange_queue(struct exchange *x)
@@ -336,16 +352,21 @@ static mhd_result exchange_queue(struct exchange *x)
 }
 
 /*
- * Answers on the event thread. With bytes of a next request already read, the connection goes once through suspend and resume:
- * that is what makes libmicrohttpd look at it again although epoll has nothing new to say.
+ * With bytes of a next request already read, the connection has to go through suspend and resume: that is what makes
+ * libmicrohttpd look at it again although epoll has nothing new to say. What is still in the kernel epoll tells of, unless it
+ * did before: a connection that was suspended since then was taken out of its set, and is put back only after the answer.
  */
-static mhd_result exchange_answer_here(struct exchange *x)
+static bool exchange_must_bounce(const struct exchange *x)
 {
-	body_abandon(x);
-	if (reply_build(x) != 0)
-		return MHD_NO;
-	if (!exchange_has_more_input(x))
+	return !x->bounced &&
+	       (x->conn->stash.len > 0 || (x->conn->kernel_has_more && !x->suspended));
+}
+
+static mhd_result exchange_answer(struct exchange *x)
+{
+	if (!exchange_must_bounce(x))
 		return exchange_queue(x);
+	x->bounced = true;
 	if (!exchange_suspend(x, EXCHANGE_REPLIED))
 		return MHD_NO;
 	exchange_resume(x, EXCHANGE_REPLIED);
@@ -359,12 +380,8 @@ mhd_result exchange_step(struct exchange *x)
 		return MHD_YES;
 	}
 	switch (x->state) {
-	case EXCHANGE_NEW:
-		if (exchange_check(x))
-			return exchange_answer_here(x);
-		return exchange_hand_over(x);
 	case EXCHANGE_REPLIED:
-		return exchange_queue(x);
+		return exchange_answer(x);
 	case EXCHANGE_CANCELLED:
 		return MHD_NO;
 	default:

@@ -52,7 +52,10 @@ struct exchange {
 	struct http_server *server;
 	const struct http_handler *handler; /* NULL until routed */
 	void *handler_state;
-	bool announced;        /* libmicrohttpd's first call has come */
+	bool shown;            /* libmicrohttpd was given a request for it */
+	bool announced;        /* its first call has come */
+	bool suspended;        /* it was, at some time */
+	bool bounced;          /* suspended and resumed once more, see exchange.c */
 	bool checked;          /* check() ran */
 	bool admitted;         /* the worker queue has taken it once */
 	bool release_anywhere; /* the handler's release() does not block any more */
@@ -82,6 +85,9 @@ struct exchange {
 /* A request whose head is data[0..n): copied and parsed. refused: what is wrong with it already, or NULL. NULL out of memory. */
 struct exchange *exchange_new(struct conn *c, const char *data, size_t n,
 			      const struct err *refused);
+/* Event thread, once, when the stash holds what follows the head. True: the answer stands (or it is cancelled), libmicrohttpd
+ * may hear of it. False: it is suspended and another thread's. */
+bool exchange_begin(struct exchange *x);
 mhd_result exchange_step(struct exchange *x); /* libmicrohttpd asks */
 void exchange_ended(struct exchange *x,
 		    bool completed); /* libmicrohttpd is through with it. Event thread */

@@ -4,9 +4,15 @@
  * libmicrohttpd 0.9.75 takes what RFC 9112 says to refuse (of 226 malformed requests it accepts 122 and lets 12 hide a second
  * request), shows the application neither line ends nor chunk framing, reads a body 4 KiB or so at a time and cannot be told
  * that somebody else has read it. So a request's bytes are taken off the socket here: the head is parsed strictly (head.c), the
- * exchange is made from it, and libmicrohttpd is given one of a few short, canonical requests without a body instead. It goes on
- * doing what it does well: accepting, epoll, writing heads and bodies of answers, sendfile, keep-alive. The body is read by
- * the exchange's owner (body.c), straight into a large buffer.
+ * exchange is made from it, and once its answer stands libmicrohttpd is given one of a few short, canonical requests without a
+ * body instead. It goes on doing what it does well: accepting, epoll, writing heads and bodies of answers, sendfile, keep-alive.
+ * The body is read by the exchange's owner (body.c), straight into a large buffer.
+ *
+ * A request that workers have to see to is suspended here, inside of recv(): libmicrohttpd only wants that done on the
+ * connection's event thread, and looks whether it was after every read. So it knows nothing of a request under way, and its
+ * memory for the connection is not touched before there is an answer: a slow upload costs none of it. When it finds the
+ * connection broken after such a read it closes it at once; then the exchange goes on to its end and the connection ends at
+ * its resume.
  *
  * The means is this file's recv(): the program's own definition comes before libc's, for shared libraries as for static ones,
  * so libmicrohttpd calls it. For a socket that is not one of the server's connections it is libc's recv() exactly.
@@ -161,19 +167,32 @@ static ssize_t give_canonical(const struct head *head, char *out, size_t n)
 	return (ssize_t)len;
 }
 
-/* A head is complete, or can never be: makes the exchange of it. */
-static ssize_t give_request(struct conn *c, const char *data, size_t n, const struct err *refusal,
-			    char *out, size_t max)
+/* A head is complete, or can never be: makes the exchange of it. False: out of memory. */
+static bool make_request(struct conn *c, const char *data, size_t n, const struct err *refusal)
 {
 	c->scanned = 0;
 	c->crlf_skipped = false;
 	c->x = exchange_new(c, data, n, refusal);
-	if (c->x == NULL) {
+	if (c->x == NULL)
+		return false;
+	conn_set_phase(c, CONN_WORK);
+	return true;
+}
+
+/* What libmicrohttpd reads while there is a request. */
+static ssize_t give_request(struct conn *c, char *out, size_t max)
+{
+	struct exchange *x = c->x;
+	if (x->state == EXCHANGE_CANCELLED) {
 		c->dead = true;
 		return 0;
 	}
-	conn_set_phase(c, CONN_WORK);
-	return give_canonical(&c->x->head, out, max);
+	if (!x->shown) {
+		x->shown = true;
+		return give_canonical(&x->head, out, max);
+	}
+	/* It asks at every resume; the socket is not its business before the answer is out. */
+	return exchange_has_more_input(x) ? ask_again() : nothing_yet();
 }
 
 /* Why the head under way will never do, or 0 when it still may. */
@@ -212,8 +231,8 @@ static ssize_t find_head(struct conn *c, const char *data, size_t n, size_t *ski
 	return check_incomplete(c, data + *skip, n - *skip, err);
 }
 
-/* Tries to make a request of what is in the stash. 0: more bytes are needed. */
-static ssize_t try_stash(struct conn *c, char *out, size_t max)
+/* Tries to make a request of what is in the stash. 1 made, 0: more bytes are needed; -1: the connection is done with. */
+static int try_stash(struct conn *c)
 {
 	struct stash *s = &c->stash;
 	struct err err;
@@ -226,41 +245,38 @@ static ssize_t try_stash(struct conn *c, char *out, size_t max)
 		return 0;
 	/* The stash may go with the head: the exchange has a copy by then. */
 	size_t n = end > 0 ? (size_t)end : s->len;
-	ssize_t given = give_request(c, s->data + s->off, n, end < 0 ? &err : NULL, out, max);
+	if (!make_request(c, s->data + s->off, n, end < 0 ? &err : NULL))
+		return -1;
 	stash_take(s, n);
-	c->stash_is_fresh = s->len > 0;
-	return given > 0 ? given : -1;
+	return 1;
 }
 
 /* The same with bytes that were just read, while the stash is empty. The rest goes into the stash. */
-static ssize_t try_fresh(struct conn *c, const char *data, size_t n, char *out, size_t max)
+static int try_fresh(struct conn *c, const char *data, size_t n)
 {
 	struct err err;
 	size_t skip, used = 0;
-	ssize_t given = 0;
 	ssize_t end = find_head(c, data, n, &skip, &err);
 	if (end != 0) {
 		used = end > 0 ? (size_t)end : n - skip;
-		given = give_request(c, data + skip, used, end < 0 ? &err : NULL, out, max);
-		if (given <= 0)
+		if (!make_request(c, data + skip, used, end < 0 ? &err : NULL))
 			return -1;
 	}
 	if (stash_put(&c->stash, data + skip + used, n - skip - used) != 0)
 		return -1;
-	c->stash_is_fresh = end != 0 && c->stash.len > 0;
-	return given;
+	return end != 0;
 }
 
-/* Reads until a head is complete. Event thread. */
-static ssize_t gate_head(struct conn *c, char *out, size_t max)
+/* Reads until a head is complete. 1: c->x is its exchange; else what recv() returns. Event thread. */
+static ssize_t gate_head(struct conn *c)
 {
-	static _Thread_local char scratch[GATE_READ];
+	char scratch[GATE_READ];
 	for (;;) {
-		ssize_t given = c->stash.len > 0 && c->stash_is_fresh ? try_stash(c, out, max) : 0;
-		if (given > 0)
-			return given;
-		if (given < 0)
-			break;
+		int made = c->stash.len > 0 && c->stash_is_fresh ? try_stash(c) : 0;
+		if (made > 0)
+			return 1;
+		if (made < 0)
+			return 0;
 		ssize_t got = socket_read(c->fd, scratch, sizeof(scratch));
 		if (got <= 0) {
 			if (c->stash.len > 0 &&
@@ -272,18 +288,14 @@ static ssize_t gate_head(struct conn *c, char *out, size_t max)
 		c->kernel_has_more = (size_t)got == sizeof(scratch);
 		if (c->stash.len > 0) {
 			if (stash_put(&c->stash, scratch, (size_t)got) != 0)
-				break;
+				return 0;
 			c->stash_is_fresh = true;
 			continue;
 		}
-		given = try_fresh(c, scratch, (size_t)got, out, max);
-		if (given > 0)
-			return given;
-		if (given < 0)
-			break;
+		made = try_fresh(c, scratch, (size_t)got);
+		if (made != 0)
+			return made > 0 ? 1 : 0;
 	}
-	c->dead = true;
-	return 0;
 }
 
 /* Passes over n bytes of the refused body in data: how many belong to it. */
@@ -307,7 +319,7 @@ static size_t skip_bytes(struct conn *c, const char *data, size_t n)
  */
 static ssize_t gate_skip(struct conn *c)
 {
-	static _Thread_local char scratch[GATE_READ];
+	char scratch[GATE_READ];
 	while (!framing_done(c->skip)) {
 		if (c->skip_left == 0 || c->skip->state == FRAMING_BROKEN) {
 			/* The answer is out, the client may not have read it: a close now would reset it away. */
@@ -352,9 +364,8 @@ static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 	conn_claim(c);
 	if (c->dead)
 		return 0;
-	if (c->x !=
-	    NULL) /* it asks at every resume; the socket is not its business before the answer is out */
-		return exchange_has_more_input(c->x) ? ask_again() : nothing_yet();
+	if (c->x != NULL)
+		return give_request(c, out, max);
 	if (c->skip != NULL) {
 		ssize_t skipped = gate_skip(c);
 		if (skipped != 1) {
@@ -363,7 +374,11 @@ static ssize_t gate_recv(struct conn *c, char *out, size_t max)
 		}
 	}
 	c->memory = find_memory(out, max);
-	return gate_head(c, out, max);
+	ssize_t result = gate_head(c);
+	if (result == 1) /* nothing of it may be touched when it is another thread's */
+		return exchange_begin(c->x) ? give_request(c, out, max) : nothing_yet();
+	c->dead = c->dead || result == 0;
+	return result;
 }
 
 static struct conn *conn_of(int fd)

@@ -148,7 +148,7 @@ static void linger_end(struct pump *p, struct lingerer *l)
 
 static void linger_read(struct pump *p, struct lingerer *l)
 {
-	static _Thread_local char dropped[DROP_BYTES];
+	char dropped[DROP_BYTES]; /* thread-local it would be memory of every thread */
 	for (size_t total = 0; total < LINGER_READ;) {
 		ssize_t got = socket_read(l->fd, dropped, sizeof(dropped));
 		if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))

@@ -23,7 +23,7 @@ enum {
 	CONNECTIONS_SLACK = 256, /* so many past the limit are told 503; more are closed unheard */
 };
 
-/* Says since when an event thread is inside one of our callbacks. */
+/* Says since when an event thread is at our work. */
 struct event_thread {
 	struct event_thread *next; /* server->threads, guarded by server->lock */
 	struct http_server *server;
@@ -47,29 +47,36 @@ static struct event_thread *event_thread_self(struct http_server *server)
 	return self;
 }
 
+struct event_thread *server_enter(struct http_server *server)
+{
+	struct event_thread *self = event_thread_self(server);
+	if (self != NULL)
+		atomic_store_explicit(&self->busy_since_ms, clock_monotonic_ms(),
+				      memory_order_relaxed);
+	return self;
+}
+
+void server_leave(struct event_thread *self)
+{
+	if (self != NULL)
+		atomic_store_explicit(&self->busy_since_ms, 0, memory_order_relaxed);
+}
+
 static mhd_result on_request(void *context, struct MHD_Connection *mhd, const char *url,
 			     const char *method, const char *version, const char *data, size_t *n,
 			     void **exchange)
 {
-	struct http_server *server = context;
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct conn *c = info != NULL ? info->socket_context : NULL;
-	(void)url, (void)method, (void)version, (void)data, (void)n;
+	(void)context, (void)url, (void)method, (void)version, (void)data, (void)n;
 	if (c == NULL || c->x == NULL) {
 		log_event(LOG_LEVEL_ERROR, NULL,
 			  "libmicrohttpd does not read through the gate: request refused");
 		return MHD_NO;
 	}
-	struct event_thread *self = event_thread_self(server);
-	if (self != NULL)
-		atomic_store_explicit(&self->busy_since_ms, clock_monotonic_ms(),
-				      memory_order_relaxed);
 	*exchange = c->x;
-	mhd_result result = exchange_step(c->x);
-	if (self != NULL)
-		atomic_store_explicit(&self->busy_since_ms, 0, memory_order_relaxed);
-	return result;
+	return exchange_step(c->x);
 }
 
 static void on_completed(void *context, struct MHD_Connection *mhd, void **exchange,

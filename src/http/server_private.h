@@ -76,6 +76,9 @@ struct http_server {
 };
 
 /* --- server.c --- */
+/* Round what an event thread does for us, so that the watchdog sees one that does not come back. NULL out of memory. */
+struct event_thread *server_enter(struct http_server *server);
+void server_leave(struct event_thread *self);
 /* Counts a suspension in; false when the server stops: nothing may be suspended any more. */
 bool server_may_suspend(struct http_server *server);
 /* One less of `suspended` or `exchanges`; the server may be gone when this returns. */

@@ -179,6 +179,32 @@ static void a_body_in_single_bytes_arrives_whole(void **state)
 	close(fd);
 }
 
+/*
+ * libmicrohttpd takes an urgent byte for an error of the connection and closes it as soon as it has read. The request that came
+ * with it is with a worker by then.
+ */
+static void a_connection_that_breaks_with_its_request_ends_in_good_order(void **state)
+{
+	(void)state;
+	static const char put[] =
+		"PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello!";
+	static const char part[] =
+		"PUT /sink/a HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\nhello!";
+	int fds[100];
+	for (int i = 0; i < 100; i++) {
+		const char *request = i % 2 ? put : part;
+		fds[i] = client_connect();
+		assert_true(send(fds[i], request, strlen(request), MSG_OOB | MSG_NOSIGNAL) > 0);
+	}
+	for (int i = 0; i < 100; i++) {
+		char end;
+		while (recv(fds[i], &end, 1, 0) > 0)
+			;
+		close(fds[i]);
+	}
+	assert_true(http_server_drain(scene.server, SCENE_DEADLINE_MS));
+}
+
 static void a_chunked_body_in_single_bytes_arrives_whole(void **state)
 {
 	(void)state;
@@ -848,6 +874,7 @@ int main(void)
 		SCENE(a_client_that_half_closes_gets_its_answer, usual),
 		SCENE(a_reply_field_with_a_line_end_becomes_500, usual),
 		SCENE(pipelined_requests_are_answered_in_order, usual),
+		SCENE(a_connection_that_breaks_with_its_request_ends_in_good_order, usual),
 		SCENE(a_body_in_single_bytes_arrives_whole, usual),
 		SCENE(a_chunked_body_in_single_bytes_arrives_whole, usual),
 		SCENE(a_megabyte_in_chunks_of_odd_sizes_arrives_whole, usual),
