@@ -7,17 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
+import sys
 import time
 import urllib.request
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
+from postgres_cluster import PostgresCluster, free_port  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def processes_of(pid):
@@ -125,48 +122,29 @@ def depotd(binary, data, run, database=None, extra=()):
     return Server(argv, port, os.path.join(run, "log"))
 
 
-class Postgres:
-    """A private cluster with its defaults (fsync on), on a unix socket alone."""
+class Postgres(PostgresCluster):
+    """A private cluster that syncs, with PostgreSQL's defaults, in a directory of the caller's."""
 
     def __init__(self, directory):
-        self.directory = directory
-        self.socket = tempfile.mkdtemp(prefix="depotd-pg-", dir="/tmp")
-        versions = sorted(os.listdir("/usr/lib/postgresql"), key=float)
-        self.bin = f"/usr/lib/postgresql/{versions[-1]}/bin"
-        self.as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        super().__init__({"fsync": "on", "max_connections": "100", "shared_buffers": "128MB"}, directory=directory)
         self.databases = 0
 
-    def run(self, *argv):
-        subprocess.run([*self.as_user, *argv], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-                       stdin=subprocess.DEVNULL, cwd="/")
-
     def __enter__(self):
-        os.makedirs(self.directory, exist_ok=True)
-        if self.as_user:
-            for path in (self.directory, self.socket):
-                shutil.chown(path, "postgres")
-        self.run(f"{self.bin}/initdb", "-N", "-D", self.directory, "-A", "trust", "-U", "depot", "-E", "UTF8", "--locale=C.UTF-8")
-        self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-w", "-l", f"{self.directory}/log", "-o",
-                 f"-c listen_addresses= -c unix_socket_directories={self.socket} -c max_connections=100", "start")
+        self.start()
         return self
 
     def __exit__(self, *_):
-        self.run(f"{self.bin}/pg_ctl", "-D", self.directory, "-m", "immediate", "stop")
-        shutil.rmtree(self.socket, ignore_errors=True)
+        self.stop()
 
     def sql(self, database, text):
-        return subprocess.run([f"{self.bin}/psql", "-h", self.socket, "-U", "depot", "-d", database, "-XAtqc", text], check=True,
-                              capture_output=True, text=True).stdout.strip()
+        return "\n".join(self.execute(text, database))
 
     def create(self):
         """A new, empty database; its name. url() is what connects to it."""
         self.databases += 1
         name = f"depot{self.databases}"
-        self.sql("postgres", f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}")
         return name
-
-    def url(self, database):
-        return f"host={self.socket} user=depot dbname={database}"
 
 
 def express(modules, directory, run, postgres, database):
@@ -175,7 +153,7 @@ def express(modules, directory, run, postgres, database):
     os.makedirs(run, exist_ok=True)
     program = os.path.join(modules, "express_server.js")
     shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "express_server.js"), program)
-    return Server(["node", program, str(port), directory, postgres.socket, "depot", database], port, os.path.join(run, "log"))
+    return Server(["node", program, str(port), directory, postgres.directory, "postgres", database], port, os.path.join(run, "log"))
 
 
 def load(program, server, connections, seconds, form=None):

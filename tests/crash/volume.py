@@ -16,17 +16,11 @@ import subprocess
 import tempfile
 import time
 
+from small_disk import run
 from scene import Broken, Skipped, TIED, own_mounts, program, root_only, wait_until
 
 GOINGDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 FLUSH_LOG, NO_FLUSH = 1, 2
-
-
-def run(*command, timeout=60):
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
-    if result.returncode != 0:
-        raise RuntimeError("%s: %s" % (" ".join(command), result.stdout.decode("utf-8", "replace")))
-    return result.stdout.decode("utf-8", "replace").strip()
 
 
 def mkfs(kind, device):

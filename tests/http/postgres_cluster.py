@@ -5,6 +5,7 @@
     cluster.stop(); cluster.start()         # an outage; connections end at once
     cluster.freeze(); cluster.thaw()        # SIGSTOP to all of its processes: nobody is refused, nobody is answered
     cluster = PostgresCluster(tcp=True)     # one that listens on cluster.port of 127.0.0.1, too
+    cluster = PostgresCluster(directory=…)  # one that lies where a test wants it
     standby = cluster.standby()             # another one that follows it; standby.promote()
 
 DEPOTD_TEST_POSTGRES is a connection string (postgresql:///postgres?host=/socket/dir&user=postgres) to a cluster whose role may
@@ -69,11 +70,11 @@ class PostgresCluster:
     _shared = None
     _numbers = itertools.count(1)
 
-    def __init__(self, settings=(), tcp=False):
-        self._prepare(settings, tcp)
+    def __init__(self, settings=(), tcp=False, directory=None):
+        self._prepare(settings, tcp, directory)
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 
-    def _prepare(self, settings, tcp):
+    def _prepare(self, settings, tcp, directory=None):
         self.bin = binaries()
         if self.bin is None:
             raise unittest.SkipTest("PostgreSQL is not installed")
@@ -83,7 +84,9 @@ class PostgresCluster:
         self.settings.update(settings)
         if tcp:
             self.settings["port"] = str(self.port)
-        self.directory = tempfile.mkdtemp(prefix="depotd-pg-")
+        if directory is not None:
+            os.makedirs(directory, exist_ok=True)
+        self.directory = directory or tempfile.mkdtemp(prefix="depotd-pg-")
         self.data = os.path.join(self.directory, "data")
         self.running = self.frozen = False
         if os.geteuid() == 0:

@@ -18,7 +18,7 @@ def run(*command, timeout=60):
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
     if result.returncode != 0:
         raise RuntimeError("%s: %s" % (" ".join(command), result.stdout.decode("utf-8", "replace")))
-    return result.stdout.decode().strip()
+    return result.stdout.decode("utf-8", "replace").strip()
 
 
 def need(*programs):
