@@ -1,4 +1,4 @@
-/* Blocks in a list, the newest first; a piece too large for a block gets one of its own. */
+/* Blocks in a list, the newest first; a piece too large for a block gets one of its own. The first may be the caller's. */
 #include "depotd/base/arena.h"
 
 #include <stdalign.h>
@@ -22,11 +22,22 @@ void arena_init(struct arena *a, size_t max)
 	*a = (struct arena){.max = max};
 }
 
+void arena_init_in(struct arena *a, size_t max, void *room, size_t n)
+{
+	arena_init(a, max);
+	if (n <= sizeof(struct arena_block))
+		return;
+	a->room = room;
+	*a->room = (struct arena_block){.size = n - sizeof(struct arena_block)};
+	a->blocks = a->room;
+}
+
 void arena_release(struct arena *a)
 {
 	for (struct arena_block *block = a->blocks, *next; block != NULL; block = next) {
 		next = block->next;
-		free(block);
+		if (block != a->room)
+			free(block);
 	}
 	arena_init(a, a->max);
 }

@@ -62,7 +62,7 @@ struct exchange *exchange_new(struct conn *c, const char *data, size_t n, const 
 	memcpy(x->peer_text, c->peer_text, sizeof(x->peer_text));
 	x->started_ns = clock_monotonic_ns();
 	x->gathered_ns = x->started_ns;
-	arena_init(&x->arena, HTTP_ARENA_MAX);
+	arena_init_in(&x->arena, HTTP_ARENA_MAX, x->arena_room, sizeof(x->arena_room));
 	reply_init(x);
 	name_request(x);
 	x->bytes = (char *)(x + 1) + fields;

@@ -2,6 +2,8 @@
 #ifndef DEPOTD_HTTP_EXCHANGE_PRIVATE_H
 #define DEPOTD_HTTP_EXCHANGE_PRIVATE_H
 
+#include <stdalign.h>
+
 #include "conn_private.h"
 #include "head_private.h"
 #include "router_private.h"
@@ -16,6 +18,8 @@ enum exchange_state {
 	EXCHANGE_CANCELLED, /* nobody reads an answer; the connection closes. Event thread */
 	EXCHANGE_ENDED,     /* conn has forgotten it; release() runs or has run */
 };
+
+enum { EXCHANGE_ROOM = 512 };
 
 /* The two sides of a deferred finish: whoever comes second hands the exchange back, or has it finish again. */
 enum defer_state { DEFER_NOT, DEFER_ASKED, DEFER_PARKED, DEFER_COMPLETED, DEFER_AGAIN };
@@ -65,6 +69,8 @@ struct exchange {
 	bool broken;          /* the head was refused: head_err says why */
 	struct err *head_err; /* in the arena */
 	struct arena arena;
+	/* Its first pieces: all that an upload under way needs. */
+	alignas(max_align_t) unsigned char arena_room[EXCHANGE_ROOM];
 	struct head head;
 	struct target target;
 	struct router_match match;

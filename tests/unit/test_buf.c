@@ -4,6 +4,8 @@
 #include "depotd/base/percent.h"
 #include "unit.h"
 
+#include <stdalign.h>
+
 static void what_is_appended_comes_back_terminated(void **state)
 {
 	(void)state;
@@ -129,6 +131,24 @@ static void an_arena_gives_nothing_past_its_ceiling(void **state)
 	arena_release(&a);
 }
 
+static void an_arena_takes_its_first_pieces_from_the_callers_room(void **state)
+{
+	(void)state;
+	alignas(max_align_t) unsigned char room[256];
+	struct arena a;
+	memset(room, 0xff, sizeof(room));
+	arena_init_in(&a, 1 << 16, room, sizeof(room));
+	unsigned char *first = arena_alloc(&a, 100), *large = arena_alloc(&a, 5000);
+	unsigned char *second = arena_alloc(&a, 50), *later = arena_alloc(&a, 200);
+	assert_true(first > room && first + 100 <= room + sizeof(room));
+	assert_true(second >= first + 100 && second + 50 <= room + sizeof(room));
+	assert_true(large + 5000 <= room || large >= room + sizeof(room));
+	assert_true(later + 200 <= room || later >= room + sizeof(room));
+	for (size_t i = 0; i < 50; i++)
+		assert_int_equal(first[i] | second[i], 0);
+	arena_release(&a);
+}
+
 static void an_arena_copies_and_prints_texts(void **state)
 {
 	(void)state;
@@ -154,6 +174,7 @@ int main(void)
 		cmocka_unit_test(taking_what_failed_gives_nothing),
 		cmocka_unit_test(pieces_of_an_arena_are_zeroed_aligned_and_apart),
 		cmocka_unit_test(an_arena_gives_nothing_past_its_ceiling),
+		cmocka_unit_test(an_arena_takes_its_first_pieces_from_the_callers_room),
 		cmocka_unit_test(an_arena_copies_and_prints_texts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,11 +10,14 @@
 struct arena_block;
 struct arena {
 	struct arena_block *blocks;
-	size_t used; /* bytes given out so far */
+	struct arena_block *room; /* the caller's, or NULL */
+	size_t used;              /* bytes given out so far */
 	size_t max;
 };
 
 void arena_init(struct arena *a, size_t max);
+/* The first pieces come out of n bytes of the caller's, aligned for any type, which stay until the release. */
+void arena_init_in(struct arena *a, size_t max, void *room, size_t n);
 void arena_release(struct arena *a);
 void *arena_alloc(struct arena *a, size_t n); /* zeroed */
 char *arena_strdup(struct arena *a, const char *s);
