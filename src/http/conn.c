@@ -16,7 +16,7 @@ enum {
 	ADDRESS_BUCKETS = 1024,
 	PAGE = 4096,
 	PAGES = HTTP_CONNECTION_MEMORY / PAGE,
-	SPARE_MS = 100, /* memory that is not looked at for so long gives its pages back */
+	SPARE_MS = 30, /* memory that is not looked at for so long gives its pages back */
 };
 
 struct address_count {

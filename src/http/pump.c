@@ -30,7 +30,8 @@ enum {
 	LINGER_READ = 1024 * 1024,
 	DROP_BYTES = 64 * 1024,
 	CROWD = 256, /* with more connections than this memory is looked after more often: */
-	CROWD_TICK_MS = 100,
+	CROWD_TICK_MS = 30,
+	CROWD_WALK = 64,    /* or a millisecond for so many: the walk itself must not cost */
 	CROWD_SHARE = 1000, /* as many at once: others wait for the lock meanwhile */
 };
 
@@ -297,6 +298,16 @@ static void dispatch(struct pump *p, struct pump_source *source)
 	}
 }
 
+/* How long until the next look at all connections. */
+static int64_t tick_ms(const struct pump *p)
+{
+	size_t conns = atomic_load(&p->server->conn_count);
+	if (conns <= CROWD)
+		return p->tick_ms;
+	int64_t tick = CROWD_TICK_MS + (int64_t)(conns / CROWD_WALK);
+	return tick < p->tick_ms ? tick : p->tick_ms;
+}
+
 static void *pump_run(void *context)
 {
 	struct pump *p = context;
@@ -313,9 +324,7 @@ static void *pump_run(void *context)
 		if (now < next_check && !atomic_exchange(&p->poked, false))
 			continue;
 		check_deadlines(p, now);
-		bool crowd = atomic_load(&p->server->conn_count) > CROWD;
-		next_check =
-			now + (crowd && p->tick_ms > CROWD_TICK_MS ? CROWD_TICK_MS : p->tick_ms);
+		next_check = now + tick_ms(p);
 	}
 	return NULL;
 }
