@@ -20,10 +20,8 @@ enum exchange_state {
 };
 
 enum { EXCHANGE_ROOM = 512 };
-
 /* The two sides of a deferred finish: whoever comes second hands the exchange back, or has it finish again. */
 enum defer_state { DEFER_NOT, DEFER_ASKED, DEFER_PARKED, DEFER_COMPLETED, DEFER_AGAIN };
-
 enum reply_kind { REPLY_NONE, REPLY_EMPTY, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
 
 struct reply_field {

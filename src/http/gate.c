@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -411,4 +412,14 @@ ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 		conn_offer(c, true);
 	errno = failure;
 	return sent;
+}
+
+/*
+ * libc's, but never as many events as there is room for. libmicrohttpd 0.9.75 takes a full array (128) for a sign that there are
+ * more, and waits for them before it looks at those it has: as long as it may, which is for good when exactly so many clients
+ * of one event thread have spoken and wait for their answers. What is left over comes with the next call, at once.
+ */
+int epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
+{
+	return epoll_pwait(fd, events, max > 1 ? max - 1 : max, timeout, NULL);
 }
