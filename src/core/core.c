@@ -112,8 +112,8 @@ int core_new(const struct core_config *config, struct metadata *metadata, struct
 	core->metadata = metadata;
 	core->blobs = blobs;
 	core->started_ms = clock_wall_ms();
-	atomic_init(&core->descriptions_doubtful,
-		    true); /* a crash may be what ended the last run */
+	atomic_init(&core->descriptions_doubted_ns, 0);
+	descriptions_doubt(core); /* a crash may be what ended the last run */
 	atomic_init(&core->stopping, false);
 	atomic_init(&core->small_bytes, 0);
 	pthread_mutex_init(&core->committing_lock, NULL);

@@ -49,9 +49,10 @@ struct core {
 	struct sweeper *sweeper; /* NULL until core_start_sweeper() */
 	struct damage *damage;   /* which files are known to be damaged */
 	struct scrubber *scrubber;
-	int64_t started_ms;                /* wall clock */
-	atomic_bool stopping;              /* long walks look at it */
-	atomic_bool descriptions_doubtful; /* some may be behind their rows: the next sweep looks */
+	int64_t started_ms;   /* wall clock */
+	atomic_bool stopping; /* long walks look at it */
+	/* Monotonic ns of the last reason to think that some are behind their rows; 0: none, and the sweep need not look. */
+	_Atomic int64_t descriptions_doubted_ns;
 
 	/*
 	 * Uploads on their way to a row, from before they have a name until their answer, so that the sweep spares bytes whose row is on its way, whatever the
@@ -103,6 +104,8 @@ void sweeper_stop(struct core *core);
 int sweep_keys(struct core *core, struct sweep_summary *summary, struct err *err);
 /* Describes files anew whose rows are newer. 0; -1 when some, or the database, failed: the next sweep tries again. */
 int sweep_descriptions(struct core *core, struct sweep_summary *summary, struct err *err);
+/* Some description may be behind its row, now or in a moment: the sweeps look. Any thread. */
+void descriptions_doubt(struct core *core);
 
 /*
  * Writes a record as its file's description unless a newer one is there (I: the newest revision's description wins, in

@@ -332,14 +332,16 @@ int files_patch(struct core *core, const struct uuid *id, const char *patch, siz
 	}
 	if (rc == 2)
 		return err_set(err, ERR_BUSY, "others change this file's metadata all the time");
-	if (rc < 0 && err->kind == ERR_UNKNOWN_OUTCOME)
+	if (rc < 0 && err->kind == ERR_UNKNOWN_OUTCOME) {
+		descriptions_doubt(core);
 		return err_set(err, ERR_UNAVAILABLE,
 			       "the database did not say whether the change was made");
+	}
 	if (rc != 1)
 		return rc;
 	/* Even where nothing changed: an earlier patch may have failed just here. */
 	if (describe_if_newer(core, patched, err) < 0) {
-		atomic_store(&core->descriptions_doubtful, true);
+		descriptions_doubt(core);
 		file_record_unref(&patched);
 		return -1;
 	}

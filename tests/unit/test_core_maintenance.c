@@ -153,15 +153,11 @@ static void a_database_that_was_empty_at_the_start_has_the_grace_to_be_noticed(v
 	assert_int_equal(sweep(scene).orphans, 1);
 }
 
-/* kill -9 between the two left the description behind for good: check found it at every run, and reindex brought back what was. */
-static void a_change_that_a_crash_left_undescribed_is_described_by_the_first_sweep(void **state)
+/* A change of which the file's own description knows nothing. */
+static void change_row_alone(struct scene *scene, const struct uuid *id)
 {
-	struct scene *scene = *state;
-	struct uuid id = scene_put(scene, "old", "x");
 	struct file_record *row = NULL;
-	struct check_summary summary;
-	struct check_options options = {.grace_ms = 0};
-	assert_int_equal(metadata_find(scene->metadata, &id, &row, &scene->err), 1);
+	assert_int_equal(metadata_find(scene->metadata, id, &row, &scene->err), 1);
 	struct file_record copy = *row;
 	copy.name = "new";
 	copy.revision = 2;
@@ -169,11 +165,32 @@ static void a_change_that_a_crash_left_undescribed_is_described_by_the_first_swe
 	assert_int_equal(metadata_update(scene->metadata, changed, 1, &scene->err), 1);
 	file_record_unref(&row);
 	file_record_unref(&changed);
+}
+
+/* kill -9 between the two left the description behind for good: check found it at every run, and reindex brought back what was. */
+static void a_change_that_a_crash_left_undescribed_is_described_by_the_first_sweep(void **state)
+{
+	struct scene *scene = *state;
+	struct uuid id = scene_put(scene, "old", "x");
+	struct check_summary summary;
+	struct check_options options = {.grace_ms = 0};
+	change_row_alone(scene, &id);
 	assert_int_equal(sweep(scene).described, 1);
 	assert_int_equal(
 		maintenance_check(scene->metadata, scene->blobs, &options, &summary, &scene->err),
 		0);
 	assert_int_equal(summary.findings, 0);
+	assert_int_equal(sweep(scene).described, 0);
+}
+
+/* A database that stood still commits, when it goes on, what the run that was killed had sent it: after the first walk. */
+static void a_change_that_is_committed_after_the_first_sweep_is_described_by_the_next(void **state)
+{
+	struct scene *scene = *state;
+	struct uuid id = scene_put(scene, "old", "x");
+	assert_int_equal(sweep(scene).described, 0);
+	change_row_alone(scene, &id);
+	assert_int_equal(sweep(scene).described, 1);
 	assert_int_equal(sweep(scene).described, 0);
 }
 
@@ -545,6 +562,8 @@ int main(void)
 		SCENE_TEST(an_emptied_database_makes_the_sweep_refuse),
 		SCENE_TEST(a_database_that_was_empty_at_the_start_has_the_grace_to_be_noticed),
 		SCENE_TEST(a_change_that_a_crash_left_undescribed_is_described_by_the_first_sweep),
+		SCENE_TEST(
+			a_change_that_is_committed_after_the_first_sweep_is_described_by_the_next),
 		SCENE_TEST(a_failing_disk_ends_the_sweep_with_an_error),
 		SCENE_TEST(the_sweeper_sweeps_at_once_and_tells),
 		SCENE_TEST(a_sound_store_has_no_findings),
