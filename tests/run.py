@@ -122,7 +122,7 @@ class Report:
                 self.skipped += 1
             else:
                 self.failed += 1
-                self.failures.append("%s: %s" % (stage, name))
+                self.failures.append(("%s: %s" % (stage, name), output.rstrip().splitlines()[-6:]))
             took = "" if duration is None else " (%.1f s)" % duration
             print("  %-7s %s: %s%s" % (verdict, stage, name, took), flush=True)
             if output and verdict != "ok":
@@ -134,8 +134,10 @@ class Report:
             print("  %6.1f s  %s" % (duration, name))
         if self.failures:
             print("\n== failed")
-            for failure in self.failures:
+            for failure, last in self.failures:
                 print("  " + failure)
+                if len(self.failures) <= 5:  # what a log keeps is often its end alone
+                    print("".join("    | %s\n" % line[:200] for line in last), end="")
         print("\n%d passed, %d failed, %d skipped" % (self.passed, self.failed, self.skipped), flush=True)
         return 1 if self.failed or not self.passed else 0
 

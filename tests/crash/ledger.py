@@ -245,19 +245,28 @@ class Ledger:
         return listed
 
     def _wait_for_rows(self, connection, within, forever=30.0):
-        """The list once every kept file is in it, which is to be soon; or as it is when the time is over."""
+        """The list once every kept file is in it, which is to be soon, and no other row is on its way (of an upload that was not
+        answered, of a file whose deletion was not); or as it is when the time is over."""
         began = time.monotonic()
         while True:
+            on_their_way = self._rows_on_their_way(connection)
             listed = self.list(connection)
             missing = [k for k in self.kept.values() if k.deletion is None and k.id not in listed]
             took = time.monotonic() - began
-            if not missing:
+            if not missing and (not on_their_way or took > within + STALL):
                 if took > within + STALL:
-                    self.violation("all rows are there, after %.1f s instead of %g s", took, within)
+                    self.violation("all rows are there, after %.1f s instead of %g s%s", took, within,
+                                   " (still to come: %d)" % on_their_way if on_their_way else "")
                 return listed
             if took > forever:
                 return listed
             time.sleep(0.02)
+
+    @staticmethod
+    def _rows_on_their_way(connection):
+        """Those that wait for the database, and those it has and may still forget."""
+        text = connection.exchange("GET", "/metrics").body.decode()
+        return sum(int(value) for value in re.findall(r"^depotd_files_un(?:registered|confirmed) (\d+)$", text, re.MULTILINE))
 
     def _adopt(self, listed):
         """Files that nobody was told of: whole, all of their form or none, and of a request that was not refused."""
