@@ -150,6 +150,11 @@ WITH f AS (
 )
 SELECT 1 FROM f
 
+-- Locks one of these files' rows, if there is any, which is a change as far as the commit is concerned: it writes out the log, and
+-- with it whatever was committed before. $1 ids
+-- name: files_hold_many
+SELECT 1 FROM depot_internal.file f WHERE f.id = ANY ($1::text[]::uuid[]) LIMIT 1 FOR NO KEY UPDATE
+
 -- What PATCH may change, where the row still has revision $2.
 -- $1 id  $2 expected revision  $3 name  $4 name_folded  $5 expires_at|null  $6 visibility  $7 tags  $8 attributes  $9 facets
 -- The file row as it is now (revision $2 + 1); no row: absent, or at another revision.

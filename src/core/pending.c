@@ -14,6 +14,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/core/idempotency.h"
+#include "depotd/metadata/register.h"
 
 #include "unconfirmed_private.h"
 
@@ -278,7 +279,8 @@ static long register_batch(struct core *core, struct batch *batch, struct err *e
 		packed[n] = registration;
 		together[n++] = *registration;
 	}
-	if (n > 0 && metadata_register(core->metadata, together, n, err) < 0)
+	/* Some may have their rows, by a commit that is not written out: from here on nobody remembers that. */
+	if (n > 0 && metadata_register_as(core->metadata, together, n, METADATA_FOR_GOOD, err) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
 		*packed[i] = together[i];

@@ -23,6 +23,8 @@ struct batch {
 	size_t *members; /* group → index of its registration; before they are added, all indexes */
 	size_t groups;
 	struct err *errs; /* by group, for the slow path */
+	/* Behind the others, in none of their groups; no statement where there is none. Not counted. */
+	struct command hold;
 };
 
 static int batch_init(struct batch *b, const struct registration *registrations, size_t n,
@@ -34,7 +36,7 @@ static int batch_init(struct batch *b, const struct registration *registrations,
 		files += registrations[i].n;
 	*b = (struct batch){0};
 	arena_init(&b->memory, BATCH_MEMORY_MAX);
-	b->commands = calloc(files + n + 1, sizeof(*b->commands));
+	b->commands = calloc(files + n + 1, sizeof(*b->commands)); /* one is for `hold` */
 	b->members = calloc(n + 1, sizeof(*b->members));
 	b->errs = calloc(n + 1, sizeof(*b->errs));
 	return b->commands && b->members && b->errs
@@ -163,14 +165,42 @@ static void batch_fill(struct batch *b, const struct metadata *store,
 		batch_add(b, store, &registrations[b->members[i]], b->members[i]);
 }
 
+/*
+ * A transaction that finds all of its rows there has written nothing, and its commit has nothing to write out: neither the rows,
+ * which may have been committed deferred. One that locks a row has.
+ */
+static int batch_hold(struct batch *b, const struct metadata *store, struct err *err)
+{
+	struct value *array = arena_alloc(&b->memory, sizeof(*array));
+	struct value *ids = arena_alloc(&b->memory, b->count * sizeof(*ids));
+	size_t n = 0;
+
+	b->hold.statement = statements_find(store->statements, "files_hold_many");
+	if (!b->hold.statement)
+		return 0; /* this dialect writes out each commit before it answers */
+	if (!array || !ids)
+		return err_set(err, ERR_NO_MEMORY, "a batch of files");
+	for (size_t i = 0; i < b->count; i++)
+		if (!is_key(&b->commands[i]))
+			ids[n++] = b->commands[i].params[0];
+	*array = (struct value){.kind = VALUE_ARRAY, .len = n, .items = ids};
+	b->hold.params = array;
+	b->hold.param_count = 1;
+	b->hold.group = b->groups;
+	return 0;
+}
+
 /* The slow path: someone's row was refused. Each request's files under a savepoint of their own. */
 static int run_apart(struct batch *b, struct metadata *store, struct registration *registrations,
 		     int64_t deadline_ns, struct err *err)
 {
+	size_t hold = b->hold.statement ? 1 : 0;
+
 	qsort(b->commands, b->count, sizeof(*b->commands), compare_groups);
+	b->commands[b->count] = b->hold;
 	if (opening_passed(store, err) < 0 ||
-	    store->ops->run_groups(store->driver, b->commands, b->count, b->errs, b->groups,
-				   deadline_ns, err) < 0)
+	    store->ops->run_groups(store->driver, b->commands, b->count + hold, b->errs,
+				   b->groups + hold, deadline_ns, err) < 0)
 		return -1;
 	for (size_t group = 0; group < b->groups; group++) {
 		struct registration *registration = &registrations[b->members[group]];
@@ -215,8 +245,8 @@ static int put_together(struct batch *b, const struct metadata *store, struct to
 {
 	size_t key_n = 0;
 
-	*t = (struct together){.commands =
-				       arena_alloc(&b->memory, b->count * sizeof(*t->commands))};
+	*t = (struct together){
+		.commands = arena_alloc(&b->memory, (b->count + 1) * sizeof(*t->commands))};
 	if (!t->commands)
 		return err_set(err, ERR_NO_MEMORY, "a batch of files");
 	qsort(b->commands, b->count, sizeof(*b->commands), compare_commands);
@@ -225,6 +255,8 @@ static int put_together(struct batch *b, const struct metadata *store, struct to
 	t->n = put_stretch(store, &b->memory, b->commands, key_n, t->commands);
 	t->n += put_stretch(store, &b->memory, b->commands + key_n, b->count - key_n,
 			    t->commands + t->n);
+	if (b->hold.statement)
+		t->commands[t->n++] = b->hold;
 	return 0;
 }
 
@@ -265,7 +297,10 @@ int metadata_register_as(struct metadata *store, struct registration *registrati
 	if (rc < 0) {
 		all_failed(registrations, n, err);
 	} else if (batch.count > 0) {
-		rc = put_together(&batch, store, &together, err);
+		if (how == METADATA_FOR_GOOD)
+			rc = batch_hold(&batch, store, err);
+		if (rc == 0)
+			rc = put_together(&batch, store, &together, err);
 		if (rc == 0)
 			rc = store_run(store, together.commands, together.n, mode_of(how),
 				       deadline_ns, err);

@@ -453,6 +453,21 @@ class ACrashThatForgets(OutageCase):
         self.server.start()
         self.assert_all_listed(uploads, time.monotonic())
 
+    def test_what_a_frozen_server_committed_late_is_not_forgotten(self):
+        """The daemon had given it up, and finds the row there when it registers the file: that alone writes out nothing."""
+        wait_until(lambda: self.metric("depotd_database_lives_total") == 1, "the server is known")
+        self.put("before", b"so that there is a connection")
+        self.cluster.freeze()
+        try:
+            upload = self.put("x", b"hello")
+        finally:
+            self.cluster.thaw()
+        self.assertFalse(upload.file["registered"])
+        wait_until(lambda: self.metric("depotd_files_unregistered") == 0, "it is registered")
+        self.cluster.kill()
+        self.cluster.start()
+        self.assert_all_listed([upload], time.monotonic())
+
 
 class Promotion(OutageCase):
     """A standby takes over, under load; the daemon knows both hosts."""

@@ -191,6 +191,33 @@ static void a_server_says_which_life_it_is_in(void **state)
 	assert_string_not_equal(first, second);
 }
 
+/*
+ * From now on a standby is waited for that does not exist, so a commit that is written out never ends. A store of one connection
+ * that does not wait for long.
+ */
+static struct metadata *store_that_waits_for_nobody(const struct fixture *f)
+{
+	struct metadata_config hurried = fixture_config(f);
+	struct metadata *store = NULL;
+	struct err err = {0};
+
+	postgres_cluster_query(postgres_cluster(), "postgres",
+			       "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	postgres_cluster_query(postgres_cluster(), "postgres", "SELECT pg_reload_conf()");
+	hurried.connections = 1;
+	hurried.statement_timeout_ms = 500;
+	assert_ok(metadata_open(&hurried, &store, &err), &err);
+	return store;
+}
+
+static void wait_for_nobody_no_more(struct metadata **store)
+{
+	postgres_cluster_query(postgres_cluster(), "postgres",
+			       "ALTER SYSTEM RESET synchronous_standby_names");
+	postgres_cluster_query(postgres_cluster(), "postgres", "SELECT pg_reload_conf()");
+	metadata_close(store);
+}
+
 /* A deferred registration must not make the next change a deferred one. */
 static void changes_are_written_out_after_a_registration_that_was_not(void **state)
 {
@@ -204,27 +231,55 @@ static void changes_are_written_out_after_a_registration_that_was_not(void **sta
 	batch_begin(&batch);
 	assert_ok(metadata_register_as(one, batch.registrations, FILES, METADATA_DEFERRED, &err),
 		  &err);
-	/* A standby that is waited for and does not exist: a commit that is written out never ends. */
-	postgres_cluster_query(postgres_cluster(), "postgres",
-			       "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-	postgres_cluster_query(postgres_cluster(), "postgres", "SELECT pg_reload_conf()");
-	struct metadata_config hurried = fixture_config(f);
-	hurried.connections = 1;
-	hurried.statement_timeout_ms = 500;
-	struct metadata *store = NULL;
-	assert_ok(metadata_open(&hurried, &store, &err), &err);
+	struct metadata *store = store_that_waits_for_nobody(f);
 	struct batch more;
 	batch_begin(&more);
 	assert_ok(metadata_register_as(store, more.registrations, FILES, METADATA_DEFERRED, &err),
 		  &err);
 	assert_int_equal(metadata_remove(store, &more.files[0]->id, &err), -1);
-	postgres_cluster_query(postgres_cluster(), "postgres",
-			       "ALTER SYSTEM RESET synchronous_standby_names");
-	postgres_cluster_query(postgres_cluster(), "postgres", "SELECT pg_reload_conf()");
-	metadata_close(&store);
+	wait_for_nobody_no_more(&store);
 	metadata_close(&one);
 	batch_end(&more);
 	batch_end(&batch);
+}
+
+/*
+ * A server that was frozen commits, deferred, what the daemon had given up and kept as pending; registering that again found the row,
+ * wrote nothing, waited for nothing, and the next crash took the row along that nobody remembered any more.
+ */
+static void rows_that_are_there_already_are_written_out_for_good(void **state)
+{
+	struct fixture *f = fixture(state);
+
+	for (int refused = 0; f->postgres && refused <= 1; refused++) {
+		struct metadata *store = store_that_waits_for_nobody(f);
+		struct file_record *wrong = NULL;
+		struct batch batch;
+		struct err err = {0};
+
+		batch_begin(&batch);
+		size_t there = refused ? FILES - 1 : FILES;
+		assert_ok(metadata_register_as(store, batch.registrations, there, METADATA_DEFERRED,
+					       &err),
+			  &err);
+		if (refused) { /* each by itself, and one of them is no row */
+			struct file_record record = *batch.files[there];
+			record.size = -1;
+			wrong = make(&record);
+			batch.registrations[there].files = &wrong;
+		}
+		assert_int_equal(metadata_register_as(store, batch.registrations, FILES,
+						      METADATA_FOR_GOOD, &err),
+				 -1);
+		wait_for_nobody_no_more(&store);
+		assert_int_equal(metadata_register_as(f->store, batch.registrations, FILES,
+						      METADATA_FOR_GOOD, &err),
+				 0);
+		for (size_t i = 0; i < FILES; i++)
+			assert_int_equal(batch.registrations[i].result, i < there ? 0 : -1);
+		file_record_unref(&wrong);
+		batch_end(&batch);
+	}
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, fixture_end)
@@ -235,7 +290,8 @@ static void changes_are_written_out_after_a_registration_that_was_not(void **sta
 		TEST(a_connection_that_breaks_in_between_is_no_matter),                            \
 		TEST(one_request_with_a_key_is_not_begun),                                         \
 		TEST(a_server_says_which_life_it_is_in),                                           \
-		TEST(changes_are_written_out_after_a_registration_that_was_not)
+		TEST(changes_are_written_out_after_a_registration_that_was_not),                   \
+		TEST(rows_that_are_there_already_are_written_out_for_good)
 
 int main(void)
 {

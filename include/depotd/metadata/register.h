@@ -9,8 +9,10 @@
 /*
  * What a registration that was committed has come to. Deferred: everybody sees it, but a server that crashes within moments may
  * forget it; the caller remembers the files until metadata_settle() says that it cannot (src/core/unconfirmed.c has the reasoning).
+ * For good: durable, and so are those of the rows that were there already. They may have been committed deferred, and a server that
+ * finds nothing to write does not write out anything either.
  */
-enum metadata_commit { METADATA_DURABLE, METADATA_DEFERRED };
+enum metadata_commit { METADATA_DURABLE, METADATA_DEFERRED, METADATA_FOR_GOOD };
 
 /* metadata_register(), to be committed in that way. */
 int metadata_register_as(struct metadata *store, struct registration *registrations, size_t n,
