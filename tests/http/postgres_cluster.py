@@ -140,8 +140,9 @@ class PostgresCluster:
 
     def kill(self):
         """kill -9 to all of them: a machine that is gone. start() brings it back."""
+        os.kill(self.processes()[0], signal.SIGSTOP)  # it starts nobody new, and whoever ends by himself stays a zombie of it
         processes = self.processes()
-        for process in processes:
+        for process in reversed(processes):
             os.kill(process, signal.SIGKILL)
         while any(os.path.exists("/proc/%d" % process) for process in processes):
             time.sleep(0.01)
