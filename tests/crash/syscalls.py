@@ -159,7 +159,7 @@ class Sweep:
         server = scene.server
         if self.volume is not None:
             self.volume.cut()
-        elif server.process.poll() is None and self.options.phase == "requests" and self.options.fault != "nothing":
+        elif self.options.phase == "requests" and self.options.fault not in ("kill", "kill-after", "nothing"):
             scene.audit_answers()  # as it is, with all that it remembers of the failure
         server.kill()
         if self.volume is not None:
