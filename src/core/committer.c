@@ -209,7 +209,8 @@ static void give_up(struct core *core, struct upload_commit **commits, size_t n)
 }
 
 /* Makes the small files of the batch durable. What cannot be made so is answered; how many are left, at the front. */
-static size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n)
+static size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n,
+			    const struct journal_meanwhile *meanwhile)
 {
 	struct upload_commit **failed = core->committer->journal.failed;
 	struct err err;
@@ -217,7 +218,7 @@ static size_t journal_batch(struct core *core, struct upload_commit **commits, s
 	uint64_t turn = atomic_load(&core->intake->turn);
 	for (size_t i = 0; i < n; i++)
 		commits[i]->turn = turn;
-	if (intake_append(core, commits, n, &err) == 0) {
+	if (intake_append(core, commits, n, meanwhile, &err) == 0) {
 		for (size_t i = 0; i < n; i++)
 			commits[i]->journaled = true;
 		return n;
@@ -342,16 +343,24 @@ static bool prepare_rows(struct core *core, struct upload_commit **commits, size
 	return registering->records != NULL;
 }
 
+struct head_start {
+	struct core *core;
+	size_t n; /* at the database's desk */
+	struct registering registering;
+};
+
 /*
  * Has the database write rows while the journal is still being synced: it commits them after. Nothing is lost where it cannot.
+ * Begun when the disk is busy, and not before: a server on this machine may have this thread's processor for as long as it takes.
  * Two batches are not begun in this way at the same time, since who begins has both desks.
  */
-static void begin_rows(struct core *core, struct upload_commit **commits, size_t n,
-		       struct registering *registering)
+static void begin_rows(void *context)
 {
-	if (prepare_rows(core, commits, n, registering))
-		registering->start =
-			metadata_register_begin(core->metadata, core->committer->registrations, n);
+	struct head_start *this = context;
+	struct core *core = this->core;
+	if (prepare_rows(core, core->committer->database.commits, this->n, &this->registering))
+		this->registering.start = metadata_register_begin(
+			core->metadata, core->committer->registrations, this->n);
 }
 
 /* The requests are not those that were begun with: some have failed meanwhile. */
@@ -465,17 +474,17 @@ static void mind_both(struct core *core, size_t n)
 {
 	struct committer *committer = core->committer;
 	struct upload_commit **commits = committer->database.commits;
-	struct registering registering = {0};
+	struct head_start head_start = {.core = core, .n = n};
+	struct journal_meanwhile meanwhile = {begin_rows, &head_start};
 	memcpy(commits, committer->journal.commits, n * sizeof(*commits));
-	begin_rows(core, commits, n, &registering);
-	size_t left = journal_batch(core, commits, n);
+	size_t left = journal_batch(core, commits, n, &meanwhile);
 	if (left < n)
-		abandon_rows(core, &registering);
+		abandon_rows(core, &head_start.registering);
 	pthread_mutex_lock(&committer->lock);
 	committer->journal.minded = false;
 	pthread_mutex_unlock(&committer->lock);
 	if (left > 0)
-		database_batch(core, commits, left, registering);
+		database_batch(core, commits, left, head_start.registering);
 	mind_database(core);
 }
 
@@ -483,7 +492,7 @@ static void mind_both(struct core *core, size_t n)
 static bool pass_on(struct core *core, size_t n)
 {
 	struct committer *committer = core->committer;
-	n = journal_batch(core, committer->journal.commits, n);
+	n = journal_batch(core, committer->journal.commits, n, NULL);
 	pthread_mutex_lock(&committer->lock);
 	for (size_t i = 0; i < n; i++)
 		put_locked(&committer->database, &committer->journal.commits[i]->item);

@@ -117,11 +117,11 @@ void intake_note_live(struct core *core)
 
 /* Appends n records with room for `marks` more behind them. */
 static int append(struct core *core, struct journal_record *records, size_t n, size_t marks,
-		  struct err *err)
+		  const struct journal_meanwhile *meanwhile, struct err *err)
 {
 	pthread_mutex_lock(&core->intake->appending);
 	n += take_marks(core->intake, records + n, marks);
-	int rc = n > 0 ? journal_append(core->intake->journal, records, n, err) : 0;
+	int rc = n > 0 ? journal_append(core->intake->journal, records, n, meanwhile, err) : 0;
 	settle_marks(core->intake, rc == 0);
 	pthread_mutex_unlock(&core->intake->appending);
 	if (rc == 0 && n > 0)
@@ -216,7 +216,7 @@ typedef size_t (*put_fn)(const struct upload_commit *commit, struct journal_reco
 			 struct scratch *scratch);
 
 static int append_commits(struct core *core, struct upload_commit **commits, size_t n, put_fn put,
-			  struct err *err)
+			  const struct journal_meanwhile *meanwhile, struct err *err)
 {
 	size_t most = 0, marks = count_mark_records(core->intake), count = 0;
 	struct scratch scratch = {.failed = false};
@@ -232,21 +232,22 @@ static int append_commits(struct core *core, struct upload_commit **commits, siz
 	if (scratch.failed)
 		rc = err_set(err, ERR_NO_MEMORY, "the intake journal");
 	else if (count > 0) /* marks alone do not need a sync of their own */
-		rc = append(core, records, count, marks, err);
+		rc = append(core, records, count, marks, meanwhile, err);
 	arena_release(&scratch.arena);
 	free(records);
 	return rc;
 }
 
-int intake_append(struct core *core, struct upload_commit **commits, size_t n, struct err *err)
+int intake_append(struct core *core, struct upload_commit **commits, size_t n,
+		  const struct journal_meanwhile *meanwhile, struct err *err)
 {
-	return append_commits(core, commits, n, put_request, err);
+	return append_commits(core, commits, n, put_request, meanwhile, err);
 }
 
 int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
 			  struct err *err)
 {
-	return append_commits(core, commits, n, put_pending, err);
+	return append_commits(core, commits, n, put_pending, NULL, err);
 }
 
 /* Where none waits an append under way may have them in its hands: its end is waited for. */
@@ -256,7 +257,7 @@ int intake_flush(struct core *core, struct err *err)
 	struct journal_record *records = calloc(marks + 1, sizeof(*records));
 	if (!records)
 		return err_set(err, ERR_NO_MEMORY, "the intake journal");
-	int rc = append(core, records, 0, marks, err);
+	int rc = append(core, records, 0, marks, NULL, err);
 	free(records);
 	return rc;
 }

@@ -78,7 +78,8 @@ int intake_start(struct core *core, struct err *err);
 void intake_stop(struct core *core);
 
 /* Makes the small files of these requests durable, and the marks that wait. Nothing to do is 0. The committer's thread. */
-int intake_append(struct core *core, struct upload_commit **commits, size_t n, struct err *err);
+int intake_append(struct core *core, struct upload_commit **commits, size_t n,
+		  const struct journal_meanwhile *meanwhile, struct err *err);
 /* The same of one request's files that wait for the database. */
 int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
 			  struct err *err);

@@ -392,7 +392,7 @@ int pending_carry_over(struct core *core, struct err *err)
 						 records[i].body, records[i].body_len);
 		}
 		if (rc == 0 && n > 0)
-			rc = journal_append(core->intake->journal, records, n, err);
+			rc = journal_append(core->intake->journal, records, n, NULL, err);
 		buf_release(&data);
 		if (n == 0)
 			break;

@@ -103,6 +103,7 @@ int journal_open(const struct journal_config *config, struct journal **out, stru
 		err_set(err, ERR_NO_MEMORY, "journal");
 		goto failed;
 	}
+	commit_open(journal);
 	if (open_directory(journal, config->directory, err) < 0 || open_segments(journal, err) < 0)
 		goto failed;
 	*out = journal;
@@ -117,6 +118,7 @@ void journal_close(struct journal **journalp)
 	struct journal *journal = *journalp;
 	if (!journal)
 		return;
+	commit_close(journal);
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++)
 		segment_close(&journal->segments[i]);
 	if (journal->directory >= 0)
@@ -288,29 +290,26 @@ static int make_room(struct journal *journal, size_t length, bool is_first, stru
 }
 
 static int append_batch(struct journal *journal, const struct journal_record *records, size_t n,
-			bool is_first, struct err *err)
+			bool is_first, const struct journal_meanwhile *meanwhile, struct err *err)
 {
 	size_t length = batch_length(records, n);
 	if (make_room(journal, length, is_first, err) < 0)
 		return -1;
 	struct segment *segment = &journal->segments[journal->current];
 	batch_encode(records, n, segment->sequence, (unsigned char *)journal->staging);
-	if (segment_write(segment, journal->staging, length, segment->end) < 0) {
-		err_set_errno(err, ERR_IO, "write to the journal");
-	} else if (segment_sync(segment) < 0) {
-		err_set_errno(err, ERR_IO, "fdatasync of the journal");
-	} else {
-		pthread_mutex_lock(&journal->lock);
-		segment->end += (int64_t)length;
-		pthread_mutex_unlock(&journal->lock);
-		return 0;
+	if (segment_commit(journal, segment, journal->staging, length, meanwhile) < 0) {
+		err_set_errno(err, ERR_IO, "writing and syncing the journal");
+		give_up_current(journal);
+		return -1;
 	}
-	give_up_current(journal);
-	return -1;
+	pthread_mutex_lock(&journal->lock);
+	segment->end += (int64_t)length;
+	pthread_mutex_unlock(&journal->lock);
+	return 0;
 }
 
 int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
-		   struct err *err)
+		   const struct journal_meanwhile *meanwhile, struct err *err)
 {
 	size_t most = (size_t)journal->segment_bytes - BLOCK;
 	bool is_first = true;
@@ -320,7 +319,8 @@ int journal_append(struct journal *journal, const struct journal_record *records
 	pthread_mutex_lock(&journal->appending);
 	while (rc == 0 && n > 0) {
 		size_t taken = batch_take(records, n, most);
-		rc = append_batch(journal, records, taken, is_first, err);
+		rc = append_batch(journal, records, taken, is_first, is_first ? meanwhile : NULL,
+				  err);
 		is_first = false;
 		records += taken;
 		n -= taken;

@@ -61,6 +61,7 @@ struct journal {
 	pthread_mutex_t
 		appending; /* one append or rotate at a time; held during I/O. Guards all down to `lock` */
 	char *staging;     /* STAGING_BYTES + BLOCK, aligned to BLOCK */
+	unsigned long aio; /* of the kernel's aio_context_t; 0: none, see journal_commit.c */
 	unsigned current;  /* index of the segment that is appended to; SEGMENTS_MAX: none */
 	uint64_t last_end; /* where the segment before the next one was left */
 
@@ -89,6 +90,14 @@ int segment_erase(const struct segment *segment, struct err *err);
 void segment_unlink(struct journal *journal, unsigned index);
 int segment_write(const struct segment *segment, const void *data, size_t n, int64_t offset);
 int segment_sync(const struct segment *segment);
+
+/* --- batches on their way to the disk: journal_commit.c --- */
+
+void commit_open(struct journal *journal);
+void commit_close(struct journal *journal);
+/* Writes n bytes (a multiple of BLOCK, aligned to it) at the segment's end and syncs. 0, or -1 with errno: not to be used again. */
+int segment_commit(struct journal *journal, const struct segment *segment, const void *data,
+		   size_t n, const struct journal_meanwhile *meanwhile);
 
 /* --- batches: journal_batch.c; pure --- */
 

@@ -17,7 +17,7 @@
  *     any below=/data                                   only counts
  *
  * FUNCTION is a name of the table, `alloc`, or `any` (all but alloc). open64 counts as open, pwrite64 as pwrite and so on; openat2
- * by syscall() is `openat2`. below= and path= look at the full path of what the call is about (of linkat and renameat: the new
+ * by syscall() is `openat2`; a durable write by io_submit() counts as the pwrite and the fdatasync that it stands for. below= and path= look at the full path of what the call is about (of linkat and renameat: the new
  * name; of alloc: the object file that asks; of an O_TMPFILE: its directory). nth counts the calls that match, from 1; times is
  * how many of them from there on are hit (0, the default: all). Of several rules that hit, delays add up and the first error counts.
  *
@@ -36,6 +36,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <signal.h>
@@ -507,6 +508,27 @@ OPEN(open64)
 OPENAT(openat)
 OPENAT(openat64)
 
+/*
+ * A write with RWF_DSYNC that a thread has submitted, and waits for: done at once, as the two calls that it stands for, each judged
+ * as such.
+ */
+static _Thread_local struct io_event submitted;
+static _Thread_local bool is_submitted;
+
+static long submit(const struct iocb *request)
+{
+	int saved = errno;
+	ssize_t done = pwrite((int)request->aio_fildes, (const void *)(uintptr_t)request->aio_buf,
+			      (size_t)request->aio_nbytes, request->aio_offset);
+	if (done >= 0 && (request->aio_rw_flags & RWF_DSYNC) != 0 &&
+	    fdatasync((int)request->aio_fildes) < 0)
+		done = -1;
+	submitted = (struct io_event){.res = done < 0 ? -errno : done};
+	is_submitted = true;
+	errno = saved;
+	return 1;
+}
+
 long syscall(long number, ...)
 {
 	long a[6];
@@ -521,6 +543,14 @@ long syscall(long number, ...)
 		opening = (int)how.flags;
 		PASS(long, "syscall", long (*)(long, ...), CALL_OPENAT2, (int)a[0],
 		     (const char *)a[1], (number, a[0], a[1], a[2], a[3], a[4], a[5]));
+	}
+	if (number == SYS_io_submit && a[1] == 1 &&
+	    (**(struct iocb **)a[2]).aio_lio_opcode == IOCB_CMD_PWRITE)
+		return submit(*(struct iocb **)a[2]);
+	if (number == SYS_io_getevents && is_submitted) {
+		memcpy((void *)a[3], &submitted, sizeof(submitted));
+		is_submitted = false;
+		return 1;
 	}
 	static _Atomic(void *) cache;
 	long (*real)(long, ...);

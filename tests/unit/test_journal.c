@@ -80,7 +80,7 @@ static int append_one(struct scene *scene, unsigned number, size_t length)
 {
 	char *body = malloc(length ? length : 1);
 	struct journal_record record = make_record(number, body, length);
-	int rc = journal_append(scene->journal, &record, 1, &scene->err);
+	int rc = journal_append(scene->journal, &record, 1, NULL, &scene->err);
 	free(body);
 	return rc;
 }
@@ -148,7 +148,7 @@ static void a_batch_of_many_records_is_one(void **state)
 	struct journal_record records[N];
 	for (unsigned i = 0; i < N; i++)
 		records[i] = make_record(i + 1, bodies[i], sizeof(bodies[i]));
-	assert_int_equal(journal_append(scene->journal, records, N, &scene->err), 0);
+	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), 0);
 	reopen(scene);
 	replay(scene);
 	expect_seen(scene, 1, N);
@@ -162,12 +162,57 @@ static void a_batch_larger_than_the_memory_for_one_is_several(void **state)
 	struct journal_record records[N];
 	for (unsigned i = 0; i < N; i++)
 		records[i] = make_record(i + 1, bodies + (size_t)i * LENGTH, LENGTH);
-	assert_int_equal(journal_append(scene->journal, records, N, &scene->err), 0);
+	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), 0);
 	free(bodies);
 	reopen(scene);
 	replay(scene);
 	expect_seen(scene, 1, N);
 	assert_true(scene->summary.segments > 1);
+}
+
+static void count(void *context)
+{
+	++*(unsigned *)context;
+}
+
+/* The second batch of a segment goes to the kernel, which writes it while something else is done; the first does not. */
+static void something_else_is_done_once_while_the_disk_writes(void **state)
+{
+	struct scene *scene = *state;
+	enum { N = 3, LENGTH = 350 * 1024 };
+	char *body = malloc(N * LENGTH);
+	struct journal_record records[N];
+	for (unsigned i = 0; i < N; i++)
+		records[i] = make_record(i + 1, body + i * LENGTH, LENGTH);
+	for (size_t n = 1, all = 0; n <= N; n++) { /* the last ones are two batches */
+		unsigned done = 0;
+		struct journal_meanwhile meanwhile = {count, &done};
+		assert_int_equal(
+			journal_append(scene->journal, records, n, &meanwhile, &scene->err), 0);
+		assert_int_equal(done, 1);
+		all += n;
+		replay(scene);
+		assert_int_equal(scene->n, all);
+	}
+	free(body);
+}
+
+/* A kernel or a container without io_submit(). */
+static void without_asynchronous_writes_the_journal_is_the_same(void **state)
+{
+	struct scene *scene = *state;
+	unsigned done = 0;
+	struct journal_meanwhile meanwhile = {count, &done};
+	char body[5000];
+	struct journal_record record = make_record(3, body, sizeof(body));
+	commit_close(scene->journal);
+	for (unsigned i = 1; i <= 2; i++)
+		assert_int_equal(append_one(scene, i, 5000), 0);
+	assert_int_equal(journal_append(scene->journal, &record, 1, &meanwhile, &scene->err), 0);
+	assert_int_equal(done, 1);
+	reopen(scene);
+	replay(scene);
+	assert_int_equal(scene->n, 3);
 }
 
 static void records_without_head_or_body_come_back(void **state)
@@ -232,7 +277,7 @@ static void *append_when_there_is_room(void *context)
 	struct waiting_append *append = context;
 	static char body[JOURNAL_BODY_MAX];
 	struct journal_record record = make_record(1, body, sizeof(body));
-	append->rc = journal_append(append->scene->journal, &record, 1, &append->err);
+	append->rc = journal_append(append->scene->journal, &record, 1, NULL, &append->err);
 	return NULL;
 }
 
@@ -294,7 +339,7 @@ static void damage_in_one_body_costs_that_record_alone(void **state)
 	struct journal_record records[3];
 	for (unsigned i = 0; i < 3; i++)
 		records[i] = make_record(i + 1, bodies[i], sizeof(bodies[i]));
-	assert_int_equal(journal_append(scene->journal, records, 3, &scene->err), 0);
+	assert_int_equal(journal_append(scene->journal, records, 3, NULL, &scene->err), 0);
 	assert_int_equal(append_one(scene, 4, 10), 0);
 	damage(scene, 0, BLOCK + 7000, 1); /* in the second one's */
 	reopen(scene);
@@ -423,6 +468,8 @@ int main(void)
 		TEST(what_was_appended_comes_back_in_order),
 		TEST(a_batch_of_many_records_is_one),
 		TEST(a_batch_larger_than_the_memory_for_one_is_several),
+		TEST(something_else_is_done_once_while_the_disk_writes),
+		TEST(without_asynchronous_writes_the_journal_is_the_same),
 		TEST(records_without_head_or_body_come_back),
 		TEST(what_is_dropped_does_not_come_back),
 		TEST(a_segment_used_again_shows_nothing_of_its_first_use),

@@ -67,12 +67,17 @@ typedef int (*journal_visit_fn)(void *context, const struct journal_record *reco
 int journal_replay(struct journal *journal, uint64_t before, journal_visit_fn visit, void *context,
 		   struct journal_replay_summary *summary, struct err *err);
 
+/* What whoever appends does while the disk writes. Called once, or not at all where the append fails before; not to append. */
+struct journal_meanwhile {
+	void (*run)(void *context);
+	void *context;
+};
 /*
  * Makes the records durable, in order, behind all that were appended before. 0 all of them are; -1 none counts (some may be
- * found by a replay all the same: the caller says later that they do not count). At least one record.
+ * found by a replay all the same: the caller says later that they do not count). At least one record. meanwhile may be NULL.
  */
 int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
-		   struct err *err);
+		   const struct journal_meanwhile *meanwhile, struct err *err);
 /* Ends the present segment: what comes next stands at or above the mark that this returns. */
 uint64_t journal_rotate(struct journal *journal);
 /* Everything below the mark is durable elsewhere: its segments are free. Durable before it returns. */
