@@ -24,6 +24,7 @@ class Device(Volume):
         self.filter_name = filter_name
         self.fuse = os.path.join(self.directory, "fuse")
         self.socket = os.path.join(self.directory, "nbd")
+        self.listens = os.path.join(self.directory, "nbdkit.pid")
         self.trigger = os.path.join(self.directory, "trigger")
         self.programs = []
         os.mkdir(self.fuse)
@@ -48,8 +49,9 @@ class Device(Volume):
     def _connect(self):
         parameters = ["cache=writeback"] if self.filter_name == "cache" else [
             "error=EIO", "error-pwrite-rate=50%", "error-pwrite-file=" + self.trigger]
-        self._spawn("nbdkit", "--foreground", "--unix", self.socket, "--filter=" + self.filter_name, "file", self.image, *parameters)
-        wait_until(lambda: os.path.exists(self.socket), "nbdkit listens")
+        self._spawn("nbdkit", "--foreground", "--pidfile", self.listens, "--unix", self.socket, "--filter=" + self.filter_name,
+                    "file", self.image, *parameters)
+        wait_until(lambda: os.path.exists(self.listens), "nbdkit listens")  # the socket's file is there before
         self._spawn("nbdfuse", os.path.join(self.fuse, "disk"), "--unix", self.socket)
         wait_until(lambda: is_mounted(self.fuse), "nbdfuse is mounted")
 
@@ -73,8 +75,9 @@ class Device(Volume):
                 process.kill()
             process.wait()
         self.programs = []
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)
+        for path in (self.socket, self.listens):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     @contextlib.contextmanager
     def failing(self):

@@ -1,4 +1,5 @@
 """What every scenario stands on: a daemon of its own, a ledger, and the walk of a cycle (load, fault, restart, audit)."""
+import contextlib
 import ctypes
 import os
 import random
@@ -147,7 +148,7 @@ class Scene:
         def stopped():
             states = []
             for task in os.listdir(tasks):
-                with open("%s/%s/stat" % (tasks, task), encoding="latin-1") as stat:
+                with contextlib.suppress(OSError), open("%s/%s/stat" % (tasks, task), encoding="latin-1") as stat:  # it may just end
                     states.append(stat.read().rpartition(")")[2].split()[0])
             return all(state in "TD" for state in states)
         wait_until(stopped, "the daemon stands still")
