@@ -250,32 +250,6 @@ static bool may_wait(const struct err *err)
 	       err->kind == ERR_BUSY;
 }
 
-/* Makes the answer's records. False: out of memory. */
-static bool make_unregistered(struct upload_commit *commit)
-{
-	for (size_t k = 0; k < commit->n; k++)
-		if (!(commit->records[k] = file_record_unregistered(commit->uploads[k]->record)))
-			return false;
-	return true;
-}
-
-static int remember_pending(struct core *core, const struct upload_commit *commit, struct err *err)
-{
-	struct uuid *ids = malloc(commit->n * sizeof(*ids));
-	struct buf key;
-	if (!ids)
-		return err_set(err, ERR_NO_MEMORY, "files that wait for the database");
-	for (size_t k = 0; k < commit->n; k++)
-		ids[k] = commit->uploads[k]->id;
-	buf_init(&key, 64 * 1024);
-	if (commit->idempotency)
-		idempotency_encode(commit->idempotency, &key);
-	int rc = pending_add(core, ids, commit->n, key.data, key.len, err);
-	buf_release(&key);
-	free(ids);
-	return rc;
-}
-
 /*
  * The rows of these requests have to wait. That they do is made durable before anybody is told that the files are stored: the
  * record of their bytes may be gone with the next checkpoint.
@@ -285,13 +259,7 @@ static void put_off(struct core *core, struct upload_commit **commits, size_t n)
 	struct err err;
 	if (n == 0)
 		return;
-	pthread_mutex_lock(&core->intake->turning);
-	bool durable = intake_append_pending(core, commits, n, &err) == 0;
-	for (size_t i = 0; durable && i < n; i++)
-		if (make_unregistered(commits[i]) && remember_pending(core, commits[i], &err) == 0)
-			commits[i]->result = 0;
-	pthread_mutex_unlock(&core->intake->turning);
-	if (!durable && err.kind == ERR_IO)
+	if (commits_write_pending(core, commits, n, &err) < 0 && err.kind == ERR_IO)
 		health_note_io_failure(core, &err);
 	struct upload_commit **failed = core->committer->database.failed;
 	size_t failed_n = 0;
@@ -438,13 +406,31 @@ static void put_locked(struct desk *desk, struct batch_item *item)
 	desk->depth++;
 }
 
-/* Takes what waits into the desk's commits; 0, and nobody minds the desk any more, where nothing does. */
-static size_t take_locked(struct desk *desk)
+/* What a request has for the journal. */
+static size_t journal_bytes(const struct upload_commit *commit)
+{
+	size_t bytes = 0;
+	for (size_t k = 0; k < commit->n; k++)
+		if (commit->uploads[k]->small)
+			bytes += (size_t)commit->uploads[k]->size +
+				 commit->uploads[k]->description.len;
+	return bytes;
+}
+
+/*
+ * Takes what waits into the desk's commits, as long as it has no more than so many bytes for the journal; 0, and nobody minds the desk
+ * any more, where nothing waits.
+ */
+static size_t take_locked(struct desk *desk, size_t most)
 {
 	_Static_assert(offsetof(struct upload_commit, item) == 0, "items are commits");
-	size_t n = 0;
+	size_t n = 0, bytes = 0;
 	while (desk->head && n < BATCH_MAX) {
-		desk->commits[n++] = (struct upload_commit *)desk->head;
+		struct upload_commit *commit = (struct upload_commit *)desk->head;
+		bytes += journal_bytes(commit);
+		if (n > 0 && bytes > most)
+			break;
+		desk->commits[n++] = commit;
 		desk->head = desk->head->next;
 	}
 	desk->depth -= n;
@@ -458,7 +444,7 @@ static void mind_database(struct core *core)
 	struct committer *committer = core->committer;
 	size_t n;
 	pthread_mutex_lock(&committer->lock);
-	while ((n = take_locked(&committer->database)) > 0) {
+	while ((n = take_locked(&committer->database, SIZE_MAX)) > 0) {
 		pthread_mutex_unlock(&committer->lock);
 		database_batch(core, committer->database.commits, n, (struct registering){0});
 		pthread_mutex_lock(&committer->lock);
@@ -514,7 +500,7 @@ static void mind_journal(struct core *core)
 	struct committer *committer = core->committer;
 	size_t n;
 	pthread_mutex_lock(&committer->lock);
-	while ((n = take_locked(&committer->journal)) > 0) {
+	while ((n = take_locked(&committer->journal, core->intake->batch_bytes)) > 0) {
 		bool both = n <= HEAD_START_MAX && !committer->database.minded, left = both;
 		committer->database.minded = committer->database.minded || both;
 		pthread_mutex_unlock(&committer->lock);

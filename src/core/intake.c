@@ -5,19 +5,27 @@
  * append failed to make durable are written again with the next; one append at a time has the marks in its hands. Threads: the
  * committer's, workers' (removals), the checkpoint's.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "depotd/base/arena.h"
 #include "depotd/base/clock.h"
 
-#include "intake_private.h"
+#include "unconfirmed_private.h"
 
 /*
  * Of the journal's size, what is time for a checkpoint: the more files one takes along, the less each costs, and uploads need the
  * other part until it is done.
  */
 enum { CHECKPOINT_PART = 2 };
+/*
+ * What waits for the database is twice in the journal while a checkpoint carries it over: this part of the size at the most, so that uploads have the
+ * other half. What is appended at once is a small part.
+ */
+enum { CARRY_PART = 4, BATCH_PART = 8 };
+/* Uploads wait for a checkpoint so long; with what the database may take they are answered in five seconds. */
+enum { FULL_WAIT_MS = 2000 };
 enum { MARKS_MAX_BYTES = 64 * 1024 * 1024, KEYS_MAX_BYTES = 16 * 1024 * 1024 };
 
 /* --- marks --- */
@@ -115,18 +123,53 @@ void intake_note_live(struct core *core)
 	pthread_mutex_unlock(&intake->lock);
 }
 
-/* Appends n records with room for `marks` more behind them. */
-static int append(struct core *core, struct journal_record *records, size_t n, size_t marks,
-		  const struct journal_meanwhile *meanwhile, struct err *err)
+int64_t intake_carry_bytes(struct core *core)
 {
-	pthread_mutex_lock(&core->intake->appending);
-	n += take_marks(core->intake, records + n, marks);
-	int rc = n > 0 ? journal_append(core->intake->journal, records, n, meanwhile, err) : 0;
-	settle_marks(core->intake, rc == 0);
-	pthread_mutex_unlock(&core->intake->appending);
+	/* Half as much again for what batches leave unused: padding, and the ends of segments. */
+	return (int64_t)(pending_bytes(core) + unconfirmed_bytes(core)) * 3 / 2;
+}
+
+int intake_await_room(struct core *core, unsigned segments, struct err *err)
+{
+	struct intake *intake = core->intake;
+	bool may_be_made = journal_ready(intake->journal) != UINT_MAX;
+	pthread_mutex_lock(&intake->lock);
+	if (!may_be_made && !intake->urgent) {
+		intake->urgent = true;
+		pthread_cond_signal(&intake->wake);
+	}
+	pthread_mutex_unlock(&intake->lock);
+	return journal_await_room(intake->journal, segments, err);
+}
+
+/* Appends n records with room for `marks` more behind them, if there is room for them now; else ERR_BUSY and *segments. */
+static int try_append(struct core *core, struct journal_record *records, size_t n, size_t marks,
+		      const struct journal_meanwhile *meanwhile, unsigned *segments,
+		      struct err *err)
+{
+	struct intake *intake = core->intake;
+	int rc = 0;
+	journal_keep(intake->journal, intake_carry_bytes(core));
+	pthread_mutex_lock(&intake->appending);
+	n += take_marks(intake, records + n, marks);
+	if (n > 0)
+		rc = journal_try_append(intake->journal, records, n, meanwhile, segments, err);
+	settle_marks(intake, rc == 0);
+	pthread_mutex_unlock(&intake->appending);
 	if (rc == 0 && n > 0)
 		intake_note_live(core);
 	return rc;
+}
+
+/* The same, but waits for room. A checkpoint is what makes it, so nothing is held meanwhile that one needs. */
+static int append(struct core *core, struct journal_record *records, size_t n, size_t marks,
+		  const struct journal_meanwhile *meanwhile, struct err *err)
+{
+	unsigned segments;
+	while (try_append(core, records, n, marks, meanwhile, &segments, err) < 0)
+		if (err->kind != ERR_BUSY || intake_await_room(core, segments, err) < 0)
+			return -1;
+	return 0;
 }
 
 static struct journal_record of_file(const struct upload *upload)
@@ -215,8 +258,10 @@ static size_t put_pending(const struct upload_commit *commit, struct journal_rec
 typedef size_t (*put_fn)(const struct upload_commit *commit, struct journal_record *records,
 			 struct scratch *scratch);
 
+/* segments: as of try_append(); NULL: waits for room. */
 static int append_commits(struct core *core, struct upload_commit **commits, size_t n, put_fn put,
-			  const struct journal_meanwhile *meanwhile, struct err *err)
+			  const struct journal_meanwhile *meanwhile, unsigned *segments,
+			  struct err *err)
 {
 	size_t most = 0, marks = count_mark_records(core->intake), count = 0;
 	struct scratch scratch = {.failed = false};
@@ -231,6 +276,8 @@ static int append_commits(struct core *core, struct upload_commit **commits, siz
 		count += put(commits[i], records + count, &scratch);
 	if (scratch.failed)
 		rc = err_set(err, ERR_NO_MEMORY, "the intake journal");
+	else if (count > 0 && segments)
+		rc = try_append(core, records, count, marks, meanwhile, segments, err);
 	else if (count > 0) /* marks alone do not need a sync of their own */
 		rc = append(core, records, count, marks, meanwhile, err);
 	arena_release(&scratch.arena);
@@ -241,13 +288,13 @@ static int append_commits(struct core *core, struct upload_commit **commits, siz
 int intake_append(struct core *core, struct upload_commit **commits, size_t n,
 		  const struct journal_meanwhile *meanwhile, struct err *err)
 {
-	return append_commits(core, commits, n, put_request, meanwhile, err);
+	return append_commits(core, commits, n, put_request, meanwhile, NULL, err);
 }
 
 int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
-			  struct err *err)
+			  unsigned *segments, struct err *err)
 {
-	return append_commits(core, commits, n, put_pending, NULL, err);
+	return append_commits(core, commits, n, put_pending, NULL, segments, err);
 }
 
 /* Where none waits an append under way may have them in its hands: its end is waited for. */
@@ -354,7 +401,7 @@ int intake_start(struct core *core, struct err *err)
 	pthread_condattr_t monotonic;
 	struct journal_config config = {.directory = core->config.journal_directory,
 					.size = journal_size(core),
-					.full_wait_ms = 3000,
+					.full_wait_ms = FULL_WAIT_MS,
 					.may_grow = may_grow,
 					.grown = grown,
 					.context = core};
@@ -377,5 +424,9 @@ int intake_start(struct core *core, struct err *err)
 	buf_init(&intake->marks, MARKS_MAX_BYTES);
 	buf_init(&intake->written, MARKS_MAX_BYTES);
 	register_metrics(intake, core->config.metrics);
-	return journal_open(&config, &intake->journal, err); /* core_free() ends it */
+	if (journal_open(&config, &intake->journal, err) < 0)
+		return -1; /* core_free() ends it */
+	intake->carry_max = journal_capacity(intake->journal) / CARRY_PART;
+	intake->batch_bytes = (size_t)journal_capacity(intake->journal) / BATCH_PART;
+	return 0;
 }

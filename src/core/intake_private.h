@@ -36,19 +36,24 @@ enum intake_mark {
 
 enum { SEGMENTS_AHEAD = 4 }; /* segments of the journal that wait to be used */
 
-enum { MARK_LEN = sizeof(struct uuid) + 1, MARKS_PER_RECORD = 4096 };
+enum {
+	MARK_LEN = sizeof(struct uuid) + 1,
+	MARKS_PER_RECORD = 4096,
+	RECORD_LEN = 20 /* of a record in the journal, beside its head and body */
+};
 
 struct intake {
 	struct journal *journal;
 	int64_t checkpoint_bytes; /* so many live ones are time for a checkpoint */
+	int64_t carry_max;        /* of intake_carry_bytes(): more uploads are not taken */
+	size_t batch_bytes; /* of files that are appended at once, where one request alone has no more */
 	/* Counts checkpoints, each after it turned the journal: what was appended after reading a number outlives that checkpoint. */
 	atomic_uint_fast64_t turn;
 
 	pthread_mutex_t
-		removing; /* one removal at a time waits for its mark; others find theirs taken along */
-	pthread_mutex_t
-		checkpointing;     /* one checkpoint at a time: two would free the same segments */
-	pthread_mutex_t appending; /* one append at a time has `written` */
+		removing; /* one removal waits for its mark; others find theirs taken along */
+	pthread_mutex_t checkpointing; /* two at a time would free the same segments */
+	pthread_mutex_t appending;     /* one append at a time has `written` */
 	/*
 	 * Held while a request is written down as pending and put into the table; a checkpoint takes it once after the journal has
 	 * turned to a new segment: then the table has whatever the old segments have.
@@ -80,9 +85,15 @@ void intake_stop(struct core *core);
 /* Makes the small files of these requests durable, and the marks that wait. Nothing to do is 0. The committer's thread. */
 int intake_append(struct core *core, struct upload_commit **commits, size_t n,
 		  const struct journal_meanwhile *meanwhile, struct err *err);
-/* The same of one request's files that wait for the database. */
+/*
+ * The same of requests whose files wait for the database. Never waits, as the caller has `turning`, which a checkpoint needs: ERR_BUSY is to be
+ * tried again after intake_await_room() without it, with the number of segments that this says.
+ */
 int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
-			  struct err *err);
+			  unsigned *segments, struct err *err);
+int intake_await_room(struct core *core, unsigned segments, struct err *err);
+/* What a checkpoint may have to carry over, as it is now. Any thread. */
+int64_t intake_carry_bytes(struct core *core);
 /* Remembers what came of a file whose record is in the journal; durable with the next append. */
 void intake_mark(struct core *core, const struct uuid *id, enum intake_mark mark);
 /* A file was removed: sees to it that no replay brings it back. Durable before it returns. Workers. */
@@ -128,8 +139,9 @@ void pending_free(struct core *core);
 int pending_add(struct core *core, const struct uuid *ids, size_t count, const char *key,
 		size_t key_len, struct err *err);
 bool pending_has(struct core *core, const struct uuid *id);
-void pending_wake(struct core *core); /* the follower looks what is to be done */
-bool pending_full(struct core *core); /* no more uploads until the database is back */
+void pending_wake(struct core *core);    /* the follower looks what is to be done */
+bool pending_full(struct core *core);    /* no more uploads until the database is back */
+size_t pending_bytes(struct core *core); /* of the journal, to carry them over */
 /* Registers what waits until it is done (0) or the database does not let it (-1). */
 int pending_register(struct core *core, struct err *err);
 /* Appends all that waits to the journal once more. */

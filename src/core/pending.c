@@ -20,10 +20,12 @@
 
 enum {
 	BUCKETS = 16384,
-	BATCH_REQUESTS = 128,          /* in one transaction */
-	BATCH_FILES = 512,             /* the same, unless one request alone has more */
-	PAUSE_MS = 200,                /* between two tries while the database is away */
-	CARRY_OVER_BYTES = 192 * 1024, /* of records appended at once */
+	BATCH_REQUESTS = 128, /* in one transaction */
+	BATCH_FILES = 512,    /* the same, unless one request alone has more */
+	PAUSE_MS = 200,       /* between two tries while the database is away */
+	/* Of records, and records, that are carried over at once. */
+	CARRY_OVER_BYTES = 96 * 1024,
+	CARRY_OVER_RECORDS = 4096,
 };
 
 struct pending_id {
@@ -51,6 +53,7 @@ struct pending {
 	struct pending_request *head, *tail;
 	struct pending_id *buckets[BUCKETS];
 	size_t files;
+	size_t bytes; /* that they take in the journal */
 	uint64_t next_serial;
 	bool stopping;
 };
@@ -95,6 +98,11 @@ static void unlink_locked(struct pending *pending, struct pending_request *reque
 		pending->tail = request->previous;
 }
 
+static size_t request_bytes(const struct pending_request *request)
+{
+	return RECORD_LEN + request->n * sizeof(struct uuid) + request->key_len;
+}
+
 static void insert_locked(struct pending *pending, struct pending_request *request)
 {
 	for (size_t k = 0; k < request->n; k++) {
@@ -104,6 +112,7 @@ static void insert_locked(struct pending *pending, struct pending_request *reque
 	}
 	link_locked(pending, request);
 	pending->files += request->n;
+	pending->bytes += request_bytes(request);
 	metric_set(pending->waiting, (int64_t)pending->files);
 	pthread_cond_signal(&pending->wake);
 }
@@ -118,6 +127,7 @@ static void remove_locked(struct pending *pending, struct pending_request *reque
 	}
 	unlink_locked(pending, request);
 	pending->files -= request->n;
+	pending->bytes -= request_bytes(request);
 	metric_set(pending->waiting, (int64_t)pending->files);
 	free(request->key);
 	free(request);
@@ -189,8 +199,18 @@ bool pending_full(struct core *core)
 	struct pending *pending = core->pending;
 	pthread_mutex_lock(&pending->lock);
 	bool full = pending->files >= PENDING_MAX;
+	bool some = pending->head;
 	pthread_mutex_unlock(&pending->lock);
-	return full;
+	return full || (some && intake_carry_bytes(core) >= core->intake->carry_max);
+}
+
+size_t pending_bytes(struct core *core)
+{
+	struct pending *pending = core->pending;
+	pthread_mutex_lock(&pending->lock);
+	size_t bytes = pending->bytes;
+	pthread_mutex_unlock(&pending->lock);
+	return bytes;
 }
 
 /* --- registering --- */
@@ -355,7 +375,7 @@ static uint64_t copy_some(struct pending *pending, uint64_t after, struct buf *d
 	     request = request->next) {
 		if (request->serial <= after)
 			continue;
-		if (*n == BATCH_REQUESTS || (*n > 0 && data->len >= CARRY_OVER_BYTES))
+		if (*n == CARRY_OVER_RECORDS || (*n > 0 && data->len >= CARRY_OVER_BYTES))
 			break;
 		for (size_t k = 0; k < request->n; k++)
 			buf_append(data, request->ids[k].id.bytes, sizeof(struct uuid));
@@ -370,33 +390,43 @@ static uint64_t copy_some(struct pending *pending, uint64_t after, struct buf *d
 	return last;
 }
 
+/* Points the records at their parts of data. */
+static void finish_records(const struct buf *data, struct journal_record *records, size_t n)
+{
+	const char *at = buf_text(data);
+	for (size_t i = 0; i < n; i++) {
+		struct journal_record *record = &records[i];
+		record->head = at;
+		record->body = at + record->head_len;
+		at += record->head_len + record->body_len;
+		record->checksum = journal_checksum(record->head, record->head_len, record->body,
+						    record->body_len);
+	}
+}
+
 int pending_carry_over(struct core *core, struct err *err)
 {
-	struct journal_record records[BATCH_REQUESTS];
+	struct journal *journal = core->intake->journal;
+	struct journal_record *records = calloc(CARRY_OVER_RECORDS, sizeof(*records));
 	uint64_t after = 0;
-	size_t n;
+	size_t n = 1;
 	int rc = 0;
-	while (rc == 0) {
+	if (!records)
+		return err_set(err, ERR_NO_MEMORY, "checkpoint");
+	while (rc == 0 && n > 0) {
 		struct buf data;
 		buf_init(&data, 64 * 1024 * 1024);
 		after = copy_some(core->pending, after, &data, records, &n);
 		if (data.failed)
 			rc = err_set(err, ERR_NO_MEMORY, "checkpoint");
-		const char *at = buf_text(&data);
-		for (size_t i = 0; rc == 0 && i < n; i++) {
-			records[i].head = at;
-			records[i].body = at + records[i].head_len;
-			at += records[i].head_len + records[i].body_len;
-			records[i].checksum =
-				journal_checksum(records[i].head, records[i].head_len,
-						 records[i].body, records[i].body_len);
+		if (rc == 0 && n > 0) {
+			finish_records(&data, records, n);
+			rc = journal_carry(journal, records, n, err);
 		}
-		if (rc == 0 && n > 0)
-			rc = journal_append(core->intake->journal, records, n, NULL, err);
 		buf_release(&data);
-		if (n == 0)
-			break;
 	}
+	journal_carried(journal);
+	free(records);
 	return rc;
 }
 

@@ -254,8 +254,8 @@ int intake_recover(struct core *core, struct core_recovery *recovery, struct err
 			rc = intake_write_again(core, mark, err);
 		if (rc == 0)
 			rc = pending_carry_over(core, err);
-		/* A full disk does not keep downloads and removals from starting: the records stay where they are till later. */
-		if (rc < 0 && err->kind == ERR_DISK_FULL) {
+		/* A full disk or journal does not keep downloads and removals from starting: the records stay till later. */
+		if (rc < 0 && (err->kind == ERR_DISK_FULL || err->kind == ERR_BUSY)) {
 			intake_note_live(core);
 			rc = 0;
 			mark = 0;

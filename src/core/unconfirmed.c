@@ -80,6 +80,9 @@ static bool may_defer(struct core *core, struct upload_commit **commits, size_t 
 	for (size_t i = 0; i < n; i++)
 		if (!commits[i]->journaled || commits[i]->turn != turn || commits[i]->idempotency)
 			return false;
+	/* If the database goes away all of these wait for it: there has to be room for them, and uploads after. */
+	if (intake_carry_bytes(core) >= core->intake->carry_max / 2)
+		return false;
 	pthread_mutex_lock(&unconfirmed->lock);
 	bool may = unconfirmed->life > 0 && unconfirmed->files < FILES_MAX;
 	pthread_mutex_unlock(&unconfirmed->lock);
@@ -155,6 +158,15 @@ bool unconfirmed_due(struct core *core)
 		      now - unconfirmed->asked_ns >= ASK_MS * INT64_C(1000000));
 	pthread_mutex_unlock(&unconfirmed->lock);
 	return due;
+}
+
+size_t unconfirmed_bytes(struct core *core)
+{
+	struct unconfirmed *unconfirmed = core->unconfirmed;
+	pthread_mutex_lock(&unconfirmed->lock);
+	size_t bytes = unconfirmed->files * (RECORD_LEN + sizeof(struct uuid));
+	pthread_mutex_unlock(&unconfirmed->lock);
+	return bytes;
 }
 
 bool unconfirmed_waits(struct core *core)

@@ -28,6 +28,8 @@ void unconfirmed_end(struct core *core, struct unconfirmed_batch *batch,
 
 /* Whether it is time to confirm, or to learn which server this is. Any thread. */
 bool unconfirmed_due(struct core *core);
+/* What a checkpoint writes if the database cannot say. Any thread. */
+size_t unconfirmed_bytes(struct core *core);
 /* Whether it will be, by and by. */
 bool unconfirmed_waits(struct core *core);
 /* Has the database write out what is remembered, or has it registered again. Workers. */

@@ -133,79 +133,6 @@ void journal_close(struct journal **journalp)
 
 /* --- a segment for the next batch --- */
 
-static bool is_free(const struct journal *journal, const struct segment *segment)
-{
-	return !segment->making && segment->fd >= 0 && segment->sequence == 0 && !segment->failed &&
-	       segment->size == journal->segment_bytes;
-}
-
-/* How many files there are or are being made, how many of these wait to be used; one that does, and a place for another. */
-struct places {
-	unsigned used, ready, free, empty;
-};
-
-static struct places find_places(const struct journal *journal)
-{
-	struct places places = {0, 0, SEGMENTS_MAX, SEGMENTS_MAX};
-	unsigned empty = SEGMENTS_MAX;
-	for (unsigned i = 0; i < SEGMENTS_MAX; i++) {
-		const struct segment *segment = &journal->segments[i];
-		bool is_ready = segment->making || is_free(journal, segment);
-		places.ready += is_ready;
-		if (is_ready && !segment->making && places.free == SEGMENTS_MAX)
-			places.free = i;
-		if (segment->making || segment->fd >= 0)
-			places.used++;
-		else if (empty == SEGMENTS_MAX)
-			empty = i;
-	}
-	if (places.used < journal->segments_max)
-		places.empty = empty;
-	return places;
-}
-
-static bool may_grow(const struct journal *journal)
-{
-	return !journal->may_grow || journal->may_grow(journal->context, journal->segment_bytes);
-}
-
-/* Makes a segment where there is none, without the lock meanwhile. Under the lock. */
-static int make_locked(struct journal *journal, unsigned index, struct err *err)
-{
-	struct segment *segment = &journal->segments[index];
-	segment->making = true;
-	pthread_mutex_unlock(&journal->lock);
-	int rc = segment_make(journal, index, err);
-	pthread_mutex_lock(&journal->lock);
-	segment->making = false;
-	pthread_cond_broadcast(&journal->dropped);
-	return rc;
-}
-
-/* Makes one more segment if there may be one, or waits for one until then. -1: in vain. */
-static int await_place(struct journal *journal, int64_t deadline_ns, struct err *err)
-{
-	struct timespec until = {.tv_sec = deadline_ns / 1000000000,
-				 .tv_nsec = deadline_ns % 1000000000};
-	bool grow = may_grow(journal);
-	int rc = 0;
-	pthread_mutex_lock(&journal->lock);
-	struct places places = find_places(journal);
-	if (places.free != SEGMENTS_MAX)
-		;
-	else if (!grow && places.used == 0)
-		rc = err_set(err, ERR_DISK_FULL, "no room for the journal");
-	else if (grow && places.ready == 0 && places.empty != SEGMENTS_MAX)
-		rc = make_locked(journal, places.empty, err);
-	else if (pthread_cond_timedwait(&journal->dropped, &journal->lock, &until) == ETIMEDOUT &&
-		 find_places(journal).free == SEGMENTS_MAX)
-		rc = grow ? err_set(err, ERR_BUSY,
-				    "the journal is full: the disk is slower than the uploads")
-			  : err_set(err, ERR_DISK_FULL, "no room for more of the journal");
-	pthread_mutex_unlock(&journal->lock);
-	return rc;
-}
-
 /* The present segment is full, or was given up. Appending is held. */
 static void leave_current(struct journal *journal)
 {
@@ -237,9 +164,7 @@ static void learn_last_end(struct journal *journal)
 static int begin_segment(struct journal *journal, struct err *err)
 {
 	leave_current(journal);
-	pthread_mutex_lock(&journal->lock);
-	unsigned index = find_places(journal).free;
-	pthread_mutex_unlock(&journal->lock);
+	unsigned index = room_free_segment(journal);
 	if (index == SEGMENTS_MAX)
 		return 0;
 	struct segment *segment = &journal->segments[index];
@@ -263,38 +188,23 @@ static int begin_segment(struct journal *journal, struct err *err)
 
 /* --- appending --- */
 
-/*
- * Sees to it that the present segment has room for so many bytes. Appending is held; the first batch of an append lets go of it
- * while it waits, so that a checkpoint can begin, which is what frees segments. Later ones do not: an append is in one piece,
- * above a mark or below.
- */
-static int make_room(struct journal *journal, size_t length, bool is_first, struct err *err)
+static bool fits(const struct journal *journal, size_t length)
 {
-	int64_t deadline_ns = clock_monotonic_ns() + journal->full_wait_ms * 1000000;
-	while (journal->current == SEGMENTS_MAX ||
-	       journal->segments[journal->current].end + (int64_t)length > journal->segment_bytes) {
-		int rc = begin_segment(journal, err);
-		if (rc < 0)
-			return -1;
-		if (rc == 1)
-			continue;
-		if (is_first)
-			pthread_mutex_unlock(&journal->appending);
-		rc = await_place(journal, deadline_ns, err);
-		if (is_first)
-			pthread_mutex_lock(&journal->appending);
-		if (rc < 0)
-			return -1;
-	}
-	return 0;
+	return journal->current != SEGMENTS_MAX &&
+	       journal->segments[journal->current].end + (int64_t)length <= journal->segment_bytes;
 }
 
 static int append_batch(struct journal *journal, const struct journal_record *records, size_t n,
-			bool is_first, const struct journal_meanwhile *meanwhile, struct err *err)
+			const struct journal_meanwhile *meanwhile, struct err *err)
 {
 	size_t length = batch_length(records, n);
-	if (make_room(journal, length, is_first, err) < 0)
-		return -1;
+	if (!fits(journal, length)) {
+		int rc = begin_segment(journal, err);
+		if (rc == 0) /* it was there when this was looked at: somebody took its file away */
+			err_set(err, ERR_BUSY, "the journal is full");
+		if (rc != 1)
+			return -1;
+	}
 	struct segment *segment = &journal->segments[journal->current];
 	batch_encode(records, n, segment->sequence, (unsigned char *)journal->staging);
 	if (segment_commit(journal, segment, journal->staging, length, meanwhile) < 0) {
@@ -308,25 +218,81 @@ static int append_batch(struct journal *journal, const struct journal_record *re
 	return 0;
 }
 
-int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
-		   const struct journal_meanwhile *meanwhile, struct err *err)
+static size_t batch_bytes_max(const struct journal *journal)
 {
 	size_t most = (size_t)journal->segment_bytes - BLOCK;
-	bool is_first = true;
+	return most < STAGING_BYTES ? most : STAGING_BYTES;
+}
+
+/* How many segments behind the present one these records will begin. Appending is held. */
+static unsigned count_segments(const struct journal *journal, const struct journal_record *records,
+			       size_t n)
+{
+	size_t most = batch_bytes_max(journal), left = 0;
+	unsigned segments = 0;
+	if (journal->current != SEGMENTS_MAX)
+		left = (size_t)(journal->segment_bytes - journal->segments[journal->current].end);
+	while (n > 0) {
+		size_t taken = batch_take(records, n, most);
+		size_t length = batch_length(records, taken);
+		if (length > left) {
+			left = (size_t)journal->segment_bytes - BLOCK;
+			segments++;
+		}
+		left -= length < left ? length : left;
+		records += taken;
+		n -= taken;
+	}
+	return segments;
+}
+
+/* An append is in one piece, above a mark or below: all of it finds room before any of it is written. */
+static int append(struct journal *journal, const struct journal_record *records, size_t n,
+		  bool carry, const struct journal_meanwhile *meanwhile, unsigned *segments,
+		  struct err *err)
+{
+	size_t most = batch_bytes_max(journal);
 	int rc = 0;
-	if (most > STAGING_BYTES)
-		most = STAGING_BYTES;
 	pthread_mutex_lock(&journal->appending);
+	*segments = count_segments(journal, records, n);
+	if (!room_is_there(journal, *segments, carry))
+		rc = err_set(err, ERR_BUSY, "the journal is full");
 	while (rc == 0 && n > 0) {
 		size_t taken = batch_take(records, n, most);
-		rc = append_batch(journal, records, taken, is_first, is_first ? meanwhile : NULL,
-				  err);
-		is_first = false;
+		rc = append_batch(journal, records, taken, meanwhile, err);
+		meanwhile = NULL;
 		records += taken;
 		n -= taken;
 	}
 	pthread_mutex_unlock(&journal->appending);
 	return rc;
+}
+
+int journal_try_append(struct journal *journal, const struct journal_record *records, size_t n,
+		       const struct journal_meanwhile *meanwhile, unsigned *segments,
+		       struct err *err)
+{
+	return append(journal, records, n, false, meanwhile, segments, err);
+}
+
+int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
+		   const struct journal_meanwhile *meanwhile, struct err *err)
+{
+	unsigned segments;
+	while (append(journal, records, n, false, meanwhile, &segments, err) < 0)
+		if (err->kind != ERR_BUSY || journal_await_room(journal, segments, err) < 0)
+			return -1;
+	return 0;
+}
+
+int journal_carry(struct journal *journal, const struct journal_record *records, size_t n,
+		  struct err *err)
+{
+	unsigned segments;
+	while (append(journal, records, n, true, NULL, &segments, err) < 0)
+		if (err->kind != ERR_BUSY || room_await(journal, segments, true, err) < 0)
+			return -1;
+	return 0;
 }
 
 uint64_t journal_rotate(struct journal *journal)
@@ -351,30 +317,6 @@ int64_t journal_live_bytes(struct journal *journal)
 	}
 	pthread_mutex_unlock(&journal->lock);
 	return bytes;
-}
-
-unsigned journal_ready(struct journal *journal)
-{
-	pthread_mutex_lock(&journal->lock);
-	struct places places = find_places(journal);
-	pthread_mutex_unlock(&journal->lock);
-	return places.empty == SEGMENTS_MAX ? UINT_MAX : places.ready;
-}
-
-int journal_prepare(struct journal *journal, unsigned ahead, struct err *err)
-{
-	int rc = 0;
-	pthread_mutex_lock(&journal->lock);
-	struct places places = find_places(journal);
-	while (rc == 0 && places.ready < ahead && places.empty != SEGMENTS_MAX) {
-		if (may_grow(journal))
-			rc = make_locked(journal, places.empty, err);
-		else
-			rc = err_set(err, ERR_DISK_FULL, "no room for more of the journal");
-		places = find_places(journal);
-	}
-	pthread_mutex_unlock(&journal->lock);
-	return rc;
 }
 
 /* --- dropping --- */
@@ -426,7 +368,7 @@ int journal_drop(struct journal *journal, uint64_t mark, struct err *err)
 		pthread_mutex_lock(&journal->lock);
 		segment->sequence = 0;
 		segment->bad_header = false;
-		pthread_cond_broadcast(&journal->dropped);
+		room_grew_locked(journal);
 		pthread_mutex_unlock(&journal->lock);
 	}
 	return 0;

@@ -67,7 +67,10 @@ struct journal {
 
 	pthread_mutex_t
 		lock; /* guards the segments' sequences and ends; not held during appends' I/O */
-	pthread_cond_t dropped; /* a segment is free */
+	pthread_cond_t dropped; /* there may be room */
+	unsigned kept;          /* segments that only what is carried over may begin */
+	bool carrying;          /* it is being carried over */
+	int64_t full_since_ns;  /* monotonic: somebody waits for room since; 0: nobody */
 	struct segment segments[SEGMENTS_MAX];
 	uint64_t next_sequence;
 };
@@ -98,6 +101,16 @@ void commit_close(struct journal *journal);
 /* Writes n bytes (a multiple of BLOCK, aligned to it) at the segment's end and syncs. 0, or -1 with errno: not to be used again. */
 int segment_commit(struct journal *journal, const struct segment *segment, const void *data,
 		   size_t n, const struct journal_meanwhile *meanwhile);
+
+/* --- room: journal_room.c; carry: journal_carry() asks --- */
+
+/* A segment to be begun; SEGMENTS_MAX: none. Appending is held. */
+unsigned room_free_segment(struct journal *journal);
+/* Whether an append that begins so many segments may begin now. Appending is held. */
+bool room_is_there(struct journal *journal, unsigned segments, bool carry);
+/* journal_await_room(); what is carried over waits for nothing but a segment that is being made. */
+int room_await(struct journal *journal, unsigned segments, bool carry, struct err *err);
+void room_grew_locked(struct journal *journal); /* a segment is free */
 
 /* --- batches: journal_batch.c; pure --- */
 

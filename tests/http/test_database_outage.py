@@ -396,6 +396,44 @@ class Faults(OutageCase):
         self.server.start()
 
 
+class ASmallJournal(OutageCase):
+    """What waits for the database is carried over into a journal that uploads fill many times while it is away."""
+
+    CLIENTS, EACH = 8, 80
+
+    def test_uploads_go_on_where_they_fill_it_again_and_again(self):
+        """On a disk that is slower than they are they met a full journal, which no checkpoint could empty: each took 18 s."""
+        cluster = PostgresCluster()
+        self.addCleanup(cluster.remove)
+        cluster.start()
+        self.server = DepotdServer(["--storage.journal_size", "3M"], database=cluster.create_database())
+        self.server.__enter__()
+        self.addCleanup(self.server.__exit__, None, None, None)
+        self.put("before", b"so that there is a connection")
+        cluster.stop()
+        uploads, took, deadline = [], [], time.monotonic() + seconds(60)
+
+        def client(number):
+            for i in range(self.EACH):
+                data, answer = os.urandom(30_000), None
+                while (answer is None or answer.status == 503) and time.monotonic() < deadline:
+                    begin = time.monotonic()
+                    answer = self.server.request("PUT", "/files/%d-%d" % (number, i), data)
+                    took.append(time.monotonic() - begin)
+                    if answer.status == 503:
+                        time.sleep(0.05)
+                uploads.append(Upload("%d-%d" % (number, i), data, answer, took[-1]))
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(self.CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([upload.status for upload in uploads], [202] * (self.CLIENTS * self.EACH))
+        self.assertLess(max(took), seconds(IN_TIME))
+        cluster.start()
+        self.assert_all_listed(uploads, time.monotonic())
+
+
 class ACrashThatForgets(OutageCase):
     """A server that dies at once forgets what it had committed and not written out; what was answered is there all the same."""
 

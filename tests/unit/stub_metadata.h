@@ -149,8 +149,11 @@ static void stub_insert(struct metadata *store, struct registration *registratio
 int metadata_register(struct metadata *store, struct registration *registrations, size_t n,
 		      struct err *err)
 {
-	if (store->in_register)
-		store->in_register(store->context);
+	pthread_mutex_lock(&store->lock);
+	void (*hook)(void *) = store->in_register;
+	pthread_mutex_unlock(&store->lock);
+	if (hook)
+		hook(store->context);
 	pthread_mutex_lock(&store->lock);
 	enum err_kind fault = stub_take(&store->fail_register);
 	store->transactions++;

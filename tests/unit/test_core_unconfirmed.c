@@ -251,6 +251,58 @@ static void one_upload_has_the_database_begin_before_the_journal_is_synced(void 
 	file_record_unref(&record);
 }
 
+static void stay_away(void *context)
+{
+	(void)context;
+	pthread_mutex_lock(&stub_store->lock);
+	stub_store->fail_register = ERR_UNAVAILABLE;
+	pthread_mutex_unlock(&stub_store->lock);
+}
+
+static void go_away(bool away)
+{
+	pthread_mutex_lock(&stub_store->lock);
+	stub_store->in_register = away ? stay_away : NULL;
+	stub_store->fail_register = ERR_NONE;
+	pthread_mutex_unlock(&stub_store->lock);
+}
+
+/*
+ * What waits for the database is carried over by the checkpoint before it frees anything. A journal that was filled to the last segment
+ * had no room for that, and so none for anything until the database was back.
+ */
+static void a_full_journal_gets_room_without_the_database(void **state)
+{
+	struct scene *scene = *state;
+	enum { SIZE = 60000, MOST = 500 };
+	char *data = calloc(1, SIZE + 1);
+	unsigned n = 0;
+	int rc;
+	memset(data, 'x', SIZE);
+	go_away(true);
+	pthread_mutex_lock(&scene->core->intake->checkpointing);
+	do {
+		struct upload *upload = scene_sealed(scene, "x", data, NULL);
+		struct file_record *record = NULL;
+		rc = scene_commit(scene, &upload, 1, &record);
+		n += rc == 0;
+		file_record_unref(&record);
+		upload_abort(&upload);
+	} while (rc == 0 && n < MOST);
+	assert_true(n < MOST);
+	assert_int_equal(scene->err.kind, ERR_UNAVAILABLE);
+	pthread_mutex_unlock(&scene->core->intake->checkpointing);
+	if (intake_checkpoint(scene->core, &scene->err) < 0)
+		fail_msg("%s", scene->err.message);
+	struct file_record *record = scene_store(scene, "y", data, NULL);
+	assert_true(record->unregistered);
+	file_record_unref(&record);
+	go_away(false);
+	settle(scene);
+	assert_int_equal(stub_store->n, n + 1);
+	free(data);
+}
+
 static void a_store_that_does_not_defer_is_not_asked_to(void **state)
 {
 	struct scene *scene = *state; /* the stub's first life is NULL */
@@ -276,6 +328,7 @@ int main(void)
 		DEFERRING_TEST(who_commits_while_the_database_crashes_is_in_doubt),
 		DEFERRING_TEST(a_request_with_a_key_is_not_deferred),
 		DEFERRING_TEST(one_upload_has_the_database_begin_before_the_journal_is_synced),
+		DEFERRING_TEST(a_full_journal_gets_room_without_the_database),
 		SCENE_TEST(a_store_that_does_not_defer_is_not_asked_to),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

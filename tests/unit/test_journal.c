@@ -304,6 +304,62 @@ static void an_append_that_waits_for_room_lets_the_journal_turn(void **state)
 	expect_seen(scene, 1, 1);
 }
 
+/* A ring filled to the last segment never got one back: what had to be carried over had no room, so nothing was dropped. */
+static void what_a_checkpoint_carries_over_has_room_in_a_full_journal(void **state)
+{
+	struct scene *scene = *state;
+	char waits[5], other[1];
+	struct journal_record carried = make_record(1, waits, sizeof(waits)),
+			      more = make_record(2, other, sizeof(other));
+	unsigned segments;
+	journal_keep(scene->journal, 100);
+	while (append_one(scene, 7, JOURNAL_BODY_MAX) == 0)
+		;
+	assert_int_equal(scene->err.kind, ERR_BUSY);
+	uint64_t mark = journal_rotate(scene->journal);
+	assert_int_equal(journal_carry(scene->journal, &carried, 1, &scene->err), 0);
+	/* There is room behind it, but it may not be all that is to be carried. */
+	assert_int_equal(journal_try_append(scene->journal, &more, 1, NULL, &segments, &scene->err),
+			 -1);
+	assert_int_equal(scene->err.kind, ERR_BUSY);
+	assert_int_equal(journal_carry(scene->journal, &carried, 1, &scene->err), 0);
+	journal_carried(scene->journal);
+	assert_int_equal(journal_drop(scene->journal, mark, &scene->err), 0);
+	assert_int_equal(journal_try_append(scene->journal, &more, 1, NULL, &segments, &scene->err),
+			 0);
+	replay(scene);
+	assert_int_equal(scene->summary.records, 3);
+}
+
+static void an_append_that_never_has_room_leaves_nothing_and_waits_for_nothing(void **state)
+{
+	struct scene *scene = *state;
+	enum { N = 16 };
+	static char body[JOURNAL_BODY_MAX];
+	struct journal_record records[N];
+	for (unsigned i = 0; i < N; i++)
+		records[i] = make_record(i, body, sizeof(body));
+	journal_close(&scene->journal);
+	struct journal_config config = {
+		.directory = scene->directory, .size = 4 << 20, .full_wait_ms = 3600 * 1000};
+	assert_int_equal(journal_open(&config, &scene->journal, &scene->err), 0);
+	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), -1);
+	assert_int_equal(scene->err.kind, ERR_BUSY);
+	replay(scene);
+	assert_int_equal(scene->summary.records, 0);
+}
+
+static void who_comes_when_the_journal_was_full_for_long_does_not_wait_as_long_again(void **state)
+{
+	struct scene *scene = *state;
+	while (append_one(scene, 1, JOURNAL_BODY_MAX) == 0)
+		;
+	int64_t began = clock_monotonic_ns();
+	for (int i = 0; i < 20; i++) /* a wait of 50 ms each would be a second */
+		assert_int_equal(append_one(scene, 1, JOURNAL_BODY_MAX), -1);
+	assert_true(clock_monotonic_ns() - began < INT64_C(900000000));
+}
+
 static void a_torn_tail_ends_the_replay_without_a_word(void **state)
 {
 	struct scene *scene = *state;
@@ -475,6 +531,9 @@ int main(void)
 		TEST(a_segment_used_again_shows_nothing_of_its_first_use),
 		TEST(a_full_journal_says_so_and_takes_more_after_a_drop),
 		TEST(an_append_that_waits_for_room_lets_the_journal_turn),
+		TEST(what_a_checkpoint_carries_over_has_room_in_a_full_journal),
+		TEST(an_append_that_never_has_room_leaves_nothing_and_waits_for_nothing),
+		TEST(who_comes_when_the_journal_was_full_for_long_does_not_wait_as_long_again),
 		TEST(a_torn_tail_ends_the_replay_without_a_word),
 		TEST(damage_before_the_tail_is_told_and_what_follows_comes_back),
 		TEST(damage_in_one_body_costs_that_record_alone),

@@ -24,7 +24,7 @@ struct journal;
 struct journal_config {
 	const char *directory; /* made (0700) where it is missing */
 	int64_t size;          /* bytes of all segments together, at the most */
-	int64_t full_wait_ms; /* how long an append may wait for a checkpoint when the journal is full */
+	int64_t full_wait_ms;  /* how long appends wait for a checkpoint once the journal is full */
 	/* Whether there is room for so many more bytes of segments; NULL: always. Any thread, never blocks. */
 	bool (*may_grow)(void *context, int64_t bytes);
 	void (*grown)(void *context); /* more of the disk is taken; NULL: nobody wants to know */
@@ -78,6 +78,23 @@ struct journal_meanwhile {
  */
 int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
 		   const struct journal_meanwhile *meanwhile, struct err *err);
+/*
+ * The same for who holds what a checkpoint needs: it never waits for room. ERR_BUSY: there is none; the caller lets go, has
+ * journal_await_room() make it or wait for it, and asks again. *segments: how many are wanted.
+ */
+int journal_try_append(struct journal *journal, const struct journal_record *records, size_t n,
+		       const struct journal_meanwhile *meanwhile, unsigned *segments,
+		       struct err *err);
+int journal_await_room(struct journal *journal, unsigned segments, struct err *err);
+/*
+ * What a checkpoint must write before it may drop anything has room kept for it: so many bytes, as the caller reckons.
+ * journal_carry() writes it, in as many calls as it takes, and journal_carried() ends that.
+ */
+void journal_keep(struct journal *journal, int64_t bytes);
+int journal_carry(struct journal *journal, const struct journal_record *records, size_t n,
+		  struct err *err);
+void journal_carried(struct journal *journal);
+int64_t journal_capacity(const struct journal *journal); /* bytes of all segments together */
 /* Ends the present segment: what comes next stands at or above the mark that this returns. */
 uint64_t journal_rotate(struct journal *journal);
 /* Everything below the mark is durable elsewhere: its segments are free. Durable before it returns. */
