@@ -146,13 +146,18 @@ static int add_pending(struct recovery *r, const struct uuid *ids, size_t n, con
 	return pending_add(r->core, ids, n, key, key_len, r->err);
 }
 
+/*
+ * A request that was registered or failed has a mark at each file; one whose row the database may have forgotten, at those that
+ * were removed since: the others are to have theirs.
+ */
 static int end_group(struct recovery *r)
 {
+	size_t n = 0;
 	r->open = false;
 	for (size_t k = 0; k < r->n; k++)
-		if (mark_of(r, &r->ids[k]) != 0)
-			return 0;
-	return r->n == 0 ? 0 : add_pending(r, r->ids, r->n, r->key, r->key_len);
+		if (mark_of(r, &r->ids[k]) == 0)
+			r->ids[n++] = r->ids[k];
+	return n == 0 ? 0 : add_pending(r, r->ids, n, r->key, r->key_len);
 }
 
 static int add_id(struct recovery *r, const struct uuid *id)
@@ -199,11 +204,12 @@ static int recover_pending(struct recovery *r, const struct journal_record *reco
 	if (!ids)
 		return err_set(r->err, ERR_NO_MEMORY, "replaying the journal");
 	memcpy(ids, record->head, n * sizeof(*ids));
-	bool done = n == 0;
+	size_t left = 0;
 	for (size_t k = 0; k < n; k++)
-		done = done || mark_of(r, &ids[k]) != 0;
-	if (!done)
-		rc = add_pending(r, ids, n, record->body, record->body_len);
+		if (mark_of(r, &ids[k]) == 0)
+			ids[left++] = ids[k];
+	if (left > 0)
+		rc = add_pending(r, ids, left, record->body, record->body_len);
 	free(ids);
 	return rc;
 }

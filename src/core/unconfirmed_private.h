@@ -39,7 +39,10 @@ int unconfirmed_clear(struct core *core, struct err *err);
 
 /* Asked where a row is missing: it may come back. */
 bool unconfirmed_has(struct core *core, const struct uuid *id);
-/* Around the removal of a row, so that it does not come back. removed: the row is gone for good. */
+/*
+ * Around the removal of a row, so that it does not come back. In between no file that is not being committed begins to wait for its
+ * row: who is neither in there nor pending stays so. removed: the row is gone for good.
+ */
 void unconfirmed_hold(struct core *core);
 void unconfirmed_release(struct core *core, const struct uuid *id, bool removed);
 

@@ -7,7 +7,7 @@
 #include "core_scene.h"
 #include "stub_metadata.h"
 
-#include "../../src/core/intake_private.h"
+#include "../../src/core/unconfirmed_private.h"
 
 /* --- a run that ends without a goodbye --- */
 
@@ -121,6 +121,15 @@ static void store_and_remove(struct scene *scene, struct run *run)
 	assert_int_equal(files_remove(scene->core, &run->ids[0], &scene->err), 1);
 }
 
+static void store_three_and_remove_one(struct scene *scene, struct run *run)
+{
+	stub_store->life = "first";
+	assert_int_equal(unconfirmed_confirm(scene->core, &scene->err), 0);
+	stub_store->unsettled = true;
+	store_three_together(scene, run);
+	assert_int_equal(files_remove(scene->core, &run->ids[1], &scene->err), 1);
+}
+
 static void store_and_patch(struct scene *scene, struct run *run)
 {
 	static const char patch[] = "{\"name\":\"patched\"}";
@@ -221,6 +230,20 @@ static void what_was_removed_does_not_come_back(void **state)
 	scene_open(scene);
 	assert_false(scene_has_row(scene, &run->ids[0]));
 	assert_false(scene_has_blob(scene, &run->ids[0]));
+	forget_run(run);
+}
+
+/* A standby that lags behind takes over while the daemon is gone, too: it knows nothing of any of this. */
+static void what_is_left_of_a_request_that_the_database_forgot_comes_back(void **state)
+{
+	struct scene *scene = *state;
+	struct run *run = new_run();
+	crash(scene, run, store_three_and_remove_one);
+	scene_open(scene);
+	for (int i = 0; i < 3; i++) {
+		assert_true(scene_has_row(scene, &run->ids[i]) == (i != 1));
+		assert_true(scene_has_blob(scene, &run->ids[i]) == (i != 1));
+	}
 	forget_run(run);
 }
 
@@ -405,6 +428,7 @@ int main(void)
 		SCENE_TEST(a_file_that_a_crash_tore_is_made_again),
 		SCENE_TEST(a_file_that_a_crash_lost_is_made_again),
 		SCENE_TEST(a_row_that_is_not_there_after_a_crash_is_made),
+		SCENE_TEST(what_is_left_of_a_request_that_the_database_forgot_comes_back),
 		SCENE_TEST(a_recovery_that_is_cut_short_is_done_again),
 		SCENE_TEST(the_files_of_one_request_come_back_together),
 		SCENE_TEST(what_was_removed_does_not_come_back),
