@@ -4,6 +4,7 @@
     tests/bench/list_latency.py                     ten million rows (about 25 GB of disk, some ten minutes to load)
     tests/bench/list_latency.py --rows 200000       a quick look
     tests/bench/list_latency.py --keep DIR          keeps the cluster in DIR, and uses it again the next time
+    … --keep DIR --save FILE --seconds 80           in pieces: each run measures what FILE has not yet, and the last prints all
     tests/bench/list_latency.py --check             no measurement: compares pages with a plain query, PostgreSQL and SQLite
 
 The cluster lives in a temporary directory, listens on a Unix socket there, has PostgreSQL's own default settings, and is
@@ -449,6 +450,13 @@ def cases(files):
     def period(days):
         after = FIRST + random.randrange(SPAN - days * 86_400_000)
         return {"after": after, "before": after + days * 86_400_000}
+    def near(size):
+        return {"min_size": int(size), "max_size": int(size) + int(size) // 100}
+    def all_of(row):
+        """Every filter but those that one file alone has: q, type, owner, its tags, sizes, times."""
+        return {"q": row[1].lower()[1:5], "type": row[3], "owner": row[8], "tags": json.loads(row[10]),
+                "min_size": int(row[2]) // 2, "max_size": int(row[2]) * 2,
+                "after": int(row[6]) - 86_400_000 * 200, "before": int(row[6]) + 86_400_000 * 200}
     return [
         ("no filter", lambda: {}),
         ("type", lambda: {"type": pick()[3]}),
@@ -468,12 +476,15 @@ def cases(files):
         ("sha256 of the empty file", lambda: {"sha256": hashlib.sha256(b"").hexdigest()}),
         ("min_size", lambda: {"min_size": int(pick()[2])}),
         ("max_size", lambda: {"max_size": int(pick()[2])}),
-        ("size, narrow", lambda: (lambda s: {"min_size": s, "max_size": s + s // 100})(int(pick()[2]))),
+        ("size, narrow", lambda: near(pick()[2])),
         ("size, above 10^k", lambda: {"min_size": 10 ** random.randrange(3, 12)}),
         ("created_after", lambda: {"after": FIRST + random.randrange(SPAN)}),
         ("created, a day", lambda: period(1)),
         ("created, a month", lambda: period(30)),
         ("created, a year", lambda: period(365)),
+        ("sha256 and type", lambda: {"sha256": hashlib.sha256(b"").hexdigest(), "type": pick()[3]}),
+        ("name and type", lambda: {"name": "unnamed", "type": pick()[3]}),
+        ("name and a month", lambda: {"name": "unnamed", **period(30)}),
         ("two tags", lambda: {"tags": [random.choice(tags()), random.choice(tags())]}),
         ("two tags of a file", lambda: {"tags": tags()}),
         ("type and tag", lambda: {"type": pick()[3], "tags": [random.choice(tags())]}),
@@ -482,13 +493,28 @@ def cases(files):
         ("type and a month", lambda: {"type": pick()[3], **period(30)}),
         ("tag and a month", lambda: {"tags": [random.choice(tags())], **period(30)}),
         ("project and owner", lambda: {"attributes": {"project": attribute("project")}, "owner": pick()[8]}),
+        ("owner and a month", lambda: {"owner": pick()[8], **period(30)}),
+        ("owner and a size", lambda: {"owner": pick()[8], **near(pick()[2])}),
+        ("project and a day", lambda: {"attributes": {"project": attribute("project")}, **period(1)}),
+        ("owner, type and tag", lambda: {"owner": pick()[8], "type": pick()[3], "tags": [random.choice(tags())]}),
+        ("type, tag and a month", lambda: {"type": pick()[3], "tags": [random.choice(tags())], **period(30)}),
+        ("type, a month, min_size", lambda: {"type": pick()[3], "min_size": int(pick()[2]), **period(30)}),
+        ("all of a file", lambda: all_of(pick())),
         ("size and a month", lambda: {"min_size": int(pick()[2]), **period(30)}),
+        ("a size and a day", lambda: {**near(pick()[2]), **period(1)}),
         ("q, 1-2 characters", lambda: {"q": word(1, 2)}),
         ("q, 3-5 characters", lambda: {"q": word(3, 5)}),
         ("q, 6-12 characters", lambda: {"q": word(6, 12)}),
         ("q, not there", lambda: {"q": "qz" + word(3, 5) + "xj"}),
         ("q, accented", lambda: {"q": random.choice(("relatório", "áé", "ório re", "é 12"))}),
         ("q and type", lambda: {"q": word(3, 8), "type": pick()[3]}),
+        ("q and image/*", lambda: {"q": word(3, 8), "type": "image/*"}),
+        ("q and owner", lambda: {"q": word(3, 8), "owner": pick()[8]}),
+        ("q and tag", lambda: {"q": word(3, 8), "tags": [random.choice(tags())]}),
+        ("q and a month", lambda: {"q": word(3, 8), **period(30)}),
+        ("q and min_size", lambda: {"q": word(3, 8), "min_size": int(pick()[2])}),
+        ("q, owner and type", lambda: {"q": word(3, 8), "owner": pick()[8], "type": pick()[3]}),
+        ("q, tag and a month", lambda: {"q": word(3, 8), "tags": [random.choice(tags())], **period(30)}),
     ]
 
 
@@ -514,43 +540,60 @@ def percentile(values, p):
     return sorted(values)[min(len(values) - 1, int(len(values) * p))]
 
 
-def measure(store, rows, requests, only, limit, best_of):
-    files = samples(store, rows)
-    lister = Lister(store)
-    random.seed(7)
-    print(f"{'filter':28} {'sort':9} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7} {'cpu p50':>7} {'cpu p99':>7} {'rows':>5} {'short':>6}   slowest")
-    worst = {}
-    for title, make in cases(files):
-        if only and not re.search(only, title):
+def measure_one(store, lister, make, sort, options):
+    """(wall and server's CPU milliseconds of each page, rows of each, how many were short, the slowest one's way)"""
+    times, works, counts, short, slowest = [], [], [], 0, (0, "")
+    for i in range(options.requests + 5):
+        query = Query(sort, options.limit, **make())
+        if i % 2:
+            query.position = deep(lister, query)
+        took = work = 1e9
+        for _ in range(options.best_of):
+            cpu, began = store.cpu_ms(), time.perf_counter()
+            page, cursor = lister.page(query)
+            took = min(took, (time.perf_counter() - began) * 1000)
+            work = min(work, store.cpu_ms() - cpu)
+        if i < 5:
             continue
-        for sort in SORTS:
-            times, works, counts, short, slowest = [], [], [], 0, (0, "")
-            for i in range(requests + 5):
-                query = Query(sort, limit, **make())
-                if i % 2:
-                    query.position = deep(lister, query)
-                took = work = 1e9
-                for _ in range(best_of):
-                    cpu, began = store.cpu_ms(), time.perf_counter()
-                    page, cursor = lister.page(query)
-                    took = min(took, (time.perf_counter() - began) * 1000)
-                    work = min(work, store.cpu_ms() - cpu)
-                if i < 5:
-                    continue
-                times.append(took)
-                works.append(work)
-                counts.append(len(page))
-                short += cursor is not None and len(page) < limit
-                way = " ".join(name.removeprefix("files_") for name, _ in lister.runs[-3:])
-                slowest = max(slowest, (took, f"{way} {query.q or ''}"))
-            figures = [percentile(values, p) for values in (times, works) for p in (0.5, 0.99)]
-            worst.setdefault(title, []).append((*figures, 100 * short / len(times)))
-            print(f"{title:28} {sort:9} {figures[0]:7.2f} {figures[1]:7.2f} {max(times):7.2f} {figures[2]:7.2f} {figures[3]:7.2f}"
-                  f" {sum(counts) / len(counts):5.1f} {100 * short / len(times):5.1f}%   {slowest[1]}", flush=True)
-    print()
-    print("The worst of six sorts:\n| filter | p50 ms | p99 ms | p50 of the server's CPU | p99 | pages that were short |\n|---|---|---|---|---|---|")
-    for title, figures in worst.items():
-        print(f"| {title} | " + " | ".join(f"{max(column):.1f}" for column in zip(*figures)) + " % |")
+        times.append(took)
+        works.append(work)
+        counts.append(len(page))
+        short += cursor is not None and len(page) < options.limit
+        way = " ".join(name.removeprefix("files_") for name, _ in lister.runs[-4:])
+        slowest = max(slowest, (took, f"{way} {query.q or ''}"))
+    return times, works, counts, short, slowest[1]
+
+
+def measure(store, options):
+    saved = pathlib.Path(options.save) if options.save else None
+    done = json.loads(saved.read_text()) if saved and saved.exists() else {}
+    random.seed(len(done) + 1)
+    made, lister, began = cases(samples(store, options.rows)), Lister(store), time.monotonic()
+    wanted = [(f"{title}  {sort}", make, sort) for title, make in made for sort in SORTS
+              if re.search(options.only or "", title) and re.search(options.sorts or "", sort)]
+    print(f"{'filter and sort':38} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7} {'cpu p50':>7} {'cpu p99':>7} {'rows':>5} {'short':>6}   slowest")
+    for title, make, sort in wanted:
+        if title in done:
+            continue
+        if options.seconds and time.monotonic() - began > options.seconds:
+            print(f"{sum(one[0] not in done for one in wanted)} of {len(wanted)} are left")
+            return
+        times, works, counts, short, slowest = measure_one(store, lister, make, sort, options)
+        done[title] = [percentile(values, p) for values in (times, works) for p in (0.5, 0.99)] + [100 * short / len(times)]
+        p50, p99, cpu50, cpu99, cut = done[title]
+        print(f"{title:38} {p50:7.2f} {p99:7.2f} {max(times):7.2f} {cpu50:7.2f} {cpu99:7.2f} {sum(counts) / len(counts):5.1f} {cut:5.1f}%"
+              f"   {slowest}", flush=True)
+        if saved:
+            saved.write_text(json.dumps(done))
+    print_worst(done, [title for title, _ in made])
+
+
+def print_worst(done, titles):
+    print("\nThe worst of six sorts:\n| filter | p50 ms | p99 ms | p50 of the server's CPU | p99 | pages that were short |\n|---|---|---|---|---|---|")
+    for title in titles:
+        figures = [done[f"{title}  {sort}"] for sort in SORTS if f"{title}  {sort}" in done]
+        if figures:
+            print(f"| {title} | " + " | ".join(f"{max(column):.1f}" for column in zip(*figures)) + " % |")
 
 
 # ---- what is checked -------------------------------------------------------------------------------------------------
@@ -670,6 +713,9 @@ def main():
     parser.add_argument("--requests", type=int, default=200, help="for each filter and sort")
     parser.add_argument("--limit", type=int, default=50, help="rows of a page")
     parser.add_argument("--only", help="filters whose title matches this regular expression")
+    parser.add_argument("--sorts", help="sorts that match this regular expression")
+    parser.add_argument("--save", metavar="FILE", help="keeps figures in FILE, and does not measure again what is there")
+    parser.add_argument("--seconds", type=float, help="begin no filter and sort after so long")
     parser.add_argument("--best-of", type=int, default=1, help="run each request so often and take the best: what is left is the "
                         "work itself, where the machine is busy with other things")
     parser.add_argument("--keep", metavar="DIR", help="directory of a cluster to keep and to use again")
@@ -681,7 +727,7 @@ def main():
     if options.check and options.rows == 10_000_000:
         options.rows = 10_000
     if options.conninfo:
-        return measure(Postgres(options.conninfo), options.rows, options.requests, options.only, options.limit, options.best_of)
+        return measure(Postgres(options.conninfo), options)
     directory = options.keep or tempfile.mkdtemp(prefix="list-latency-")
     os.chmod(directory, 0o755) if not options.keep else None
     cluster = Cluster(options.pg_bin or find_binaries(), directory)
@@ -707,7 +753,7 @@ def main():
         if options.check:
             run_checks(store, options)
         else:
-            measure(store, options.rows, options.requests, options.only, options.limit, options.best_of)
+            measure(store, options)
     finally:
         cluster.stop()
         if not options.keep:
