@@ -446,9 +446,10 @@ SELECT l.id || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
 --   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
 --   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
---      files_probe_facets. Fetch the least, where it is at most 12000 and, beyond 2000, elapsed plus twice what the
---      count took is at most FETCH_TIME (9 ms). For sha256, and for facet_* with SORT = name, each row is looked up in its
---      table: where there are at most 2000; beyond 50 only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
+--      files_probe_facets, which counts at most 24000 rows in all, so much of them for each facet and range. Fetch the least,
+--      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (9 ms). For
+--      sha256, and for facet_* with SORT = name, each row is looked up in its table: where there are at most 2000; beyond 50
+--      only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
 --   4. F has several: files_rarest with 200 rows says by which to walk.
 --   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms).
 --   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,

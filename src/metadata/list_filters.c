@@ -15,6 +15,7 @@ enum {
 	TEXT_MAX = 64 * 1024,
 	FETCH_CAP = 12000,    /* most rows to fetch */
 	FAR_CAP = 2000,       /* where each is looked up in its table */
+	PROBE_MOST = 24000,   /* rows to count of all facets and ranges together */
 	FAR_FEW = 50,         /* so many in any case */
 	TOUCH_TIME_US = 5000, /* since the page was begun */
 	TOUCH_LEAST_US = 500,
@@ -220,21 +221,21 @@ void list_statement(const struct listing *l, const char *what, char *out, size_t
 struct probe {
 	struct listing *listing;
 	int64_t all_created, all_size, all_name, all_content; /* of files_probe_all */
+	int64_t facet_cap;                                    /* of files_probe_facets */
 	const char *source; /* the least of the counts so far that is within bounds, or NULL */
 	int64_t least;
 	int64_t facet; /* its facet, where F is not empty */
 	bool far;      /* each row is looked up in its table */
 };
 
-static void consider(struct probe *p, bool given, int64_t count, bool far, const char *source,
-		     int64_t facet)
+/* `cap`: the most rows that are fetched from there. */
+static void consider(struct probe *p, const char *source, int64_t count, int64_t cap, bool far)
 {
-	if (!given || count > (far ? FAR_CAP : FETCH_CAP) || (p->source && count >= p->least))
+	if (count > cap || (p->source && count >= p->least))
 		return;
 	p->source = source;
-	p->far = far;
 	p->least = count;
-	p->facet = facet;
+	p->far = far;
 }
 
 static int take_all(void *context, const struct value *columns, size_t n, struct err *err)
@@ -271,10 +272,14 @@ static int probe_all(struct probe *p, struct err *err)
 	if (store_read(l->store, "files_probe_all", params, sizeof(params) / sizeof(params[0]),
 		       take_all, p, l->deadline_ns, err) < 0)
 		return -1;
-	consider(p, l->query->has_sha256, p->all_content, true, "fetch_sha256", 0);
-	consider(p, l->query->name, p->all_name, false, "fetch_name", 0);
-	consider(p, created, p->all_created, false, "fetch_created", 0);
-	consider(p, size, p->all_size, false, "fetch_size", 0);
+	if (l->query->has_sha256)
+		consider(p, "fetch_sha256", p->all_content, FAR_CAP, true);
+	if (l->query->name)
+		consider(p, "fetch_name", p->all_name, FETCH_CAP, false);
+	if (created)
+		consider(p, "fetch_created", p->all_created, FETCH_CAP, false);
+	if (size)
+		consider(p, "fetch_size", p->all_size, FETCH_CAP, false);
 	return 0;
 }
 
@@ -284,30 +289,39 @@ static int take_facet(void *context, const struct value *columns, size_t n, stru
 	struct probe *p = context;
 	struct listing *l = p->listing;
 	bool far = l->query->sort == LIST_SORT_NAME;
-	int64_t facet;
+	int64_t least = p->source ? p->least : INT64_MAX;
 
 	if (n < 3)
 		return err_set(err, ERR_INTERNAL, "files_probe_facets has too few columns");
-	facet = columns[0].number;
-	consider(p, l->by_created, columns[1].number, far, "fetch_facet_created", facet);
-	consider(p, l->by_size, columns[2].number, far, "fetch_facet_size", facet);
+	if (l->by_created)
+		consider(p, "fetch_facet_created", columns[1].number, p->facet_cap, far);
+	if (l->by_size)
+		consider(p, "fetch_facet_size", columns[2].number, p->facet_cap, far);
+	if (p->source && p->least < least)
+		p->facet = columns[0].number;
 	return 0;
 }
 
+/* Sixteen tags and as many attributes are counted in the time of one: each not as far. */
 static int probe_facets(struct probe *p, struct err *err)
 {
 	struct listing *l = p->listing;
+	int64_t ranges = (l->by_created ? 1 : 0) + (l->by_size ? 1 : 0), share;
+
+	if (l->facet_count == 0 || ranges == 0)
+		return 0;
+	share = PROBE_MOST / ((int64_t)l->facet_count * ranges);
+	p->facet_cap = l->query->sort == LIST_SORT_NAME ? FAR_CAP : FETCH_CAP;
+	if (p->facet_cap > share)
+		p->facet_cap = share;
 	struct value params[] = {
 		l->params[LIST_FACETS],
-		value_int(FETCH_CAP + 1),
+		value_int(p->facet_cap + 1),
 		l->by_created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
 		l->by_created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
 		l->by_size ? l->params[LIST_SIZE_LOW] : value_int(INT64_MAX),
 		l->by_size ? l->params[LIST_SIZE_HIGH] : value_int(INT64_MIN),
 	};
-
-	if (l->facet_count == 0 || (!l->by_created && !l->by_size))
-		return 0;
 	return store_read(l->store, "files_probe_facets", params,
 			  sizeof(params) / sizeof(params[0]), take_facet, p, l->deadline_ns, err);
 }
