@@ -54,6 +54,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('enable_memoize', 'off', false),
        set_config('enable_sort', 'off', false),
        set_config('work_mem', '16MB', false),
+       set_config('effective_io_concurrency', CASE current_setting('effective_io_concurrency') WHEN '0' THEN '0' ELSE '64' END, false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false),
        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
@@ -429,10 +430,12 @@ SELECT l.id || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)
 --   name    asc  (null, nil)             desc (null, last)
 --   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
 --
--- Two kinds:
+-- Three kinds:
 --   files_walk_SOURCE_SORT_DIR   reads an index in the order asked for: in PostgreSQL until $17 is over, in SQLite $2 rows.
 --                                `end` set: go on behind that row with another run, or answer a short page whose cursor
 --                                is that row.
+--   files_page_SOURCE_SORT_DIR   the same as walk, for SOURCE all and facet where the index tells which rows pass, but for the expired.
+--                                In PostgreSQL $1 + 16 such rows, or $2, are the most that one run takes.
 --   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first $2.
 --   SOURCE of walk:  all, facet ($4), same (name = $13; with SORT = name only), content (sha256 = $14; SORT = created only)
 --   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet $4; each without
@@ -444,18 +447,21 @@ SELECT l.id || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)
 --   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
 --   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
---   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
---   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
---      files_probe_facets, which counts at most 24000 rows in all, so much of them for each facet and range. Fetch the least,
---      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (9 ms). For
+--   2. F has at most one, and no q, name, sha256, R: page facet or all, nothing to count; budget rows wanted + 16. On as
+--      in 5.
+--   3. What name, sha256 and R leave is counted, by files_probe_all; R with each of the first 4 facets of F, if there is any, by
+--      files_probe_facets, which counts at most 24000 rows in all, as many for each facet and range. Fetch the least,
+--      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (8 ms). For
 --      sha256, and for facet_* with SORT = name, each row is looked up in its table: where there are at most 2000; beyond 50
 --      only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
---   4. F has several: files_rarest with 200 rows says by which to walk.
---   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms).
+--   4. F has several: files_rarest with 200 rows says by which of the first 4 to walk.
+--   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms). Before that, a page
+--      until PAGE_TIME (5 ms) where F has at most one and there is no q, name, sha256; out of time, that is all.
 --   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,
 --      spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are the three rarest
 --      trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000 names have all of the
---      eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none. files_count_search with
+--      eight; else q itself if it is one word and the trigrams' counts sum up to at most 100,000; else there are none (the
+--      beginnings of words are trigrams too, and in millions of names). files_count_search with
 --      these, until SEARCH_COUNT (30 ms); fetch search where at most 2000 have it. Otherwise walk on for SEARCH_TIME (35 ms),
 --      or 8 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
@@ -519,13 +525,13 @@ SELECT count(*) FROM (
 	 CROSS JOIN LATERAL generate_series(1, k.names)
 	 LIMIT $2::bigint) c
 
--- Each row looked at is 1: it passes; 0: it does not, and the time is over; or null, and passed over. When the time is over
--- every row is taken, so that the limit ends the scan at once. As the order of the row is known to be the index's, so is where the
--- scan stopped: at row $1.
+-- Each row looked at is 1: it passes; 2: it does too, and the time is over; 0: it does not, and the time is over; or null, and
+-- passed over. When the time is over one row is taken as often as it takes for the limit to end the scan there: to look at
+-- more would take longer still. As the order of the rows is known to be the index's, so is where the scan stopped: at row $1.
 -- fragment: walk_row
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
        f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
-       w.ok, (w.n = $1)::int::bigint
+       least(w.ok, 1), (w.n = $1)::int::bigint
   FROM (SELECT p.*, row_number() OVER () AS n FROM (SELECT s.* FROM (
 
 -- fragment: walk_named
@@ -540,7 +546,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 	                     AND ($14::text IS NULL OR f.sha256 = (SELECT decode($14, 'hex')))
 	                     AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
 	                     AND f.facets @> (SELECT translate($5::text, '[]', '{}')::bigint[]))
-	            THEN 1::bigint
+	            THEN CASE WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	                      THEN 2::bigint ELSE 1 END
 	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
 	            THEN 0::bigint END AS ok
 
@@ -556,7 +563,8 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 	                     AND ($14::text IS NULL OR f.sha256 = (SELECT decode($14, 'hex')))
 	                     AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
 	                     AND f.facets @> (SELECT translate($5::text, '[]', '{}')::bigint[]))
-	            THEN 1::bigint
+	            THEN CASE WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	                      THEN 2::bigint ELSE 1 END
 	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
 	            THEN 0::bigint END AS ok
 
@@ -642,6 +650,7 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 
 -- fragment: walk_end
        ) s
+ CROSS JOIN LATERAL generate_series(1, CASE s.ok WHEN 1 THEN 1 ELSE $1::bigint END) AS times
  WHERE s.ok IS NOT NULL AND (true OR (
 	$2::bigint, $4::bigint, $6::bigint, $7::text, $8::uuid, $16::text, $18::text, $19::text, $20::text) IS NULL)
 
@@ -674,6 +683,76 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
   JOIN depot_internal.file f ON f.id = w.id
  WHERE w.ok = 1 OR w.n = $1
  ORDER BY w.n
+
+-- A page of what the index alone tells: the walk takes some more rows than are wanted, and all of them are read from the table at
+-- once, by a bitmap: what has to come from the disk comes side by side instead of one by one. The condition of two halves, of which the
+-- second finds nothing, is what makes the planner do so.
+-- fragment: page_row
+WITH c AS MATERIALIZED (
+	SELECT least($2::bigint, $1::bigint + 16)::int AS most, ARRAY(
+		SELECT s.id FROM (
+
+-- fragment: page_bare
+	SELECT k.created_at, k.id, k.size,
+	       CASE WHEN k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	             AND ~k.facet_bits & (
+			SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	            THEN 1::bigint
+	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	            THEN 0::bigint END AS ok
+
+-- fragment: page_named
+	SELECT k.created_at, k.id, k.size, k.name,
+	       CASE WHEN k.created_at >= $9::bigint AND k.created_at < $10::bigint AND k.size BETWEEN $11::bigint AND $12::bigint
+	             AND ~k.facet_bits & (
+			SELECT depot_internal.facet_bits(translate($5::text, '[]', '{}')::bigint[], decode($14::text, 'hex'))) = 0
+	            THEN 1::bigint
+	            WHEN clock_timestamp() > (SELECT statement_timestamp() + $17::bigint * interval '1 microsecond')
+	            THEN 0::bigint END AS ok
+
+-- fragment: page_end
+		       ) s
+		 CROSS JOIN LATERAL generate_series(1, CASE s.ok WHEN 0 THEN least($2::bigint, $1::bigint + 16) ELSE 1 END) AS times
+		 WHERE s.ok IS NOT NULL AND (true OR (
+			$4::bigint, $6::bigint, $7::text, $8::uuid, $16::text, $18::text, $19::text, $20::text) IS NULL)
+
+-- fragment: page_read
+		 LIMIT least($2::bigint, $1::bigint + 16)) AS ids)
+SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
+       f.visibility, array_to_json(f.tags)::text, f.attributes::text, f.revision,
+       r.ok::int::bigint, r.last::int::bigint
+  FROM (
+	SELECT * FROM depot_internal.file k
+	 WHERE k.id = ANY ((SELECT c.ids FROM c)::uuid[]) OR k.id = (SELECT c.ids[0] FROM c)
+	OFFSET 0) f
+ CROSS JOIN LATERAL (
+	SELECT f.created_at >= $9::bigint AND f.created_at < $10::bigint AND f.size BETWEEN $11::bigint AND $12::bigint
+	   AND ($13::text IS NULL OR f.name = $13)
+	   AND ($14::text IS NULL OR f.sha256 = decode($14, 'hex'))
+	   AND ($15::text IS NULL OR strpos(f.name_folded, $15) > 0)
+	   AND f.facets @> (SELECT translate($5::text, '[]', '{}')::bigint[])
+	   AND (f.expires_at > $3::bigint) IS NOT FALSE AS ok,
+	       (f.id = (SELECT c.ids[c.most] FROM c)) IS TRUE AS last
+       ) r
+ WHERE r.ok OR r.last
+
+-- fragment: page_order_created_asc
+ ORDER BY f.created_at, f.id LIMIT $1::bigint
+
+-- fragment: page_order_created_desc
+ ORDER BY f.created_at DESC, f.id DESC LIMIT $1::bigint
+
+-- fragment: page_order_name_asc
+ ORDER BY f.name, f.id LIMIT $1::bigint
+
+-- fragment: page_order_name_desc
+ ORDER BY f.name DESC, f.id DESC LIMIT $1::bigint
+
+-- fragment: page_order_size_asc
+ ORDER BY f.size, f.id LIMIT $1::bigint
+
+-- fragment: page_order_size_desc
+ ORDER BY f.size DESC, f.id DESC LIMIT $1::bigint
 
 -- fragment: fetch_row
 SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f.created_at, f.expires_at, f.owner,
@@ -845,6 +924,18 @@ SELECT f.id::text, f.name, f.size, f.type, f.sniffed, encode(f.sha256, 'hex'), f
 -- fragment: fetch_order_size_desc
  ORDER BY w.size DESC, w.id DESC LIMIT $1::bigint
 
+-- name: files_page_all_created_asc = page_row page_bare walk_all_created_asc page_end walk_order_created_asc page_read page_order_created_asc
+-- name: files_page_all_created_desc = page_row page_bare walk_all_created_desc page_end walk_order_created_desc page_read page_order_created_desc
+-- name: files_page_all_name_asc = page_row page_named walk_all_name_asc page_end walk_order_name_asc page_read page_order_name_asc
+-- name: files_page_all_name_desc = page_row page_named walk_all_name_desc page_end walk_order_name_desc page_read page_order_name_desc
+-- name: files_page_all_size_asc = page_row page_bare walk_all_size_asc page_end walk_order_size_asc page_read page_order_size_asc
+-- name: files_page_all_size_desc = page_row page_bare walk_all_size_desc page_end walk_order_size_desc page_read page_order_size_desc
+-- name: files_page_facet_created_asc = page_row page_bare walk_facet_created_asc page_end walk_order_created_asc page_read page_order_created_asc
+-- name: files_page_facet_created_desc = page_row page_bare walk_facet_created_desc page_end walk_order_created_desc page_read page_order_created_desc
+-- name: files_page_facet_name_asc = page_row page_named walk_facet_name_asc page_end walk_order_name_asc page_read page_order_name_asc
+-- name: files_page_facet_name_desc = page_row page_named walk_facet_name_desc page_end walk_order_name_desc page_read page_order_name_desc
+-- name: files_page_facet_size_asc = page_row page_bare walk_facet_size_asc page_end walk_order_size_asc page_read page_order_size_asc
+-- name: files_page_facet_size_desc = page_row page_bare walk_facet_size_desc page_end walk_order_size_desc page_read page_order_size_desc
 -- name: files_walk_all_created_asc = walk_row walk_named walk_all_created_asc walk_end walk_order_created_asc walk_page
 -- name: files_walk_all_created_desc = walk_row walk_named walk_all_created_desc walk_end walk_order_created_desc walk_page
 -- name: files_walk_all_name_asc = walk_row walk_named walk_all_name_asc walk_end walk_order_name_asc walk_page

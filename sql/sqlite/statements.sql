@@ -296,10 +296,12 @@ RETURNING mark
 --   name    asc  (null, nil)             desc (null, last)
 --   nil: 00000000-0000-0000-0000-000000000000, last: ffffffff-ffff-ffff-ffff-ffffffffffff
 --
--- Two kinds:
+-- Three kinds:
 --   files_walk_SOURCE_SORT_DIR   reads an index in the order asked for: in PostgreSQL until ?17 is over, in SQLite ?2 rows.
 --                                `end` set: go on behind that row with another run, or answer a short page whose cursor
 --                                is that row.
+--   files_page_SOURCE_SORT_DIR   the same as walk, for SOURCE all and facet where the index tells which rows pass, but for the expired.
+--                                In PostgreSQL ?1 + 16 such rows, or ?2, are the most that one run takes.
 --   files_fetch_SOURCE_SORT_DIR  reads all that SOURCE says, few as they are, sorts them, looks at the first ?2.
 --   SOURCE of walk:  all, facet (?4), same (name = ?13; with SORT = name only), content (sha256 = ?14; SORT = created only)
 --   SOURCE of fetch: created, size (the range of all files), facet_created, facet_size (the range of facet ?4; each without
@@ -310,18 +312,21 @@ RETURNING mark
 --   F   the facets asked for: of attributes, tags, owner, type or its family, in this order.
 --   R   the ranges (created, size) that are given and not of the sort key: that one is an index bound anyway.
 --   1. name given, sort name: walk same.  sha256 given, sort created: walk content.
---   2. F has at most one, and no q, name, sha256, R: walk facet or all, nothing to count; first budget rows wanted + 16.
---   3. What name, sha256 and R leave is counted, by files_probe_all; R with each facet of F, if there is any, by
---      files_probe_facets, which counts at most 24000 rows in all, so much of them for each facet and range. Fetch the least,
---      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (9 ms). For
+--   2. F has at most one, and no q, name, sha256, R: page facet or all, nothing to count; budget rows wanted + 16. On as
+--      in 5.
+--   3. What name, sha256 and R leave is counted, by files_probe_all; R with each of the first 4 facets of F, if there is any, by
+--      files_probe_facets, which counts at most 24000 rows in all, as many for each facet and range. Fetch the least,
+--      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (8 ms). For
 --      sha256, and for facet_* with SORT = name, each row is looked up in its table: where there are at most 2000; beyond 50
 --      only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
---   4. F has several: files_rarest with 200 rows says by which to walk.
---   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms).
+--   4. F has several: files_rarest with 200 rows says by which of the first 4 to walk.
+--   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms). Before that, a page
+--      until PAGE_TIME (5 ms) where F has at most one and there is no q, name, sha256; out of time, that is all.
 --   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,
 --      spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are the three rarest
 --      trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000 names have all of the
---      eight; else q itself if the trigrams' counts sum up to at most 100,000; else there are none. files_count_search with
+--      eight; else q itself if it is one word and the trigrams' counts sum up to at most 100,000; else there are none (the
+--      beginnings of words are trigrams too, and in millions of names). files_count_search with
 --      these, until SEARCH_COUNT (30 ms); fetch search where at most 2000 have it. Otherwise walk on for SEARCH_TIME (35 ms),
 --      or 8 ms if that is later.
 --   All times are since the page was begun, but a walk has 0.5 ms at the least. The first budget of walks with filters is 1000
@@ -558,6 +563,18 @@ SELECT r.id, r.name, r.size, r.type, r.sniffed, r.sha256, r.created_at, r.expire
 -- fragment: list_order_size_desc
  ORDER BY r.size DESC, r.id DESC LIMIT ?1
 
+-- name: files_page_all_created_asc = list_row list_count_created_asc walk_all_created_asc list_check list_order_created_asc
+-- name: files_page_all_created_desc = list_row list_count_created_desc walk_all_created_desc list_check list_order_created_desc
+-- name: files_page_all_name_asc = list_row list_count_name_asc walk_all_name_asc list_check list_order_name_asc
+-- name: files_page_all_name_desc = list_row list_count_name_desc walk_all_name_desc list_check list_order_name_desc
+-- name: files_page_all_size_asc = list_row list_count_size_asc walk_all_size_asc list_check list_order_size_asc
+-- name: files_page_all_size_desc = list_row list_count_size_desc walk_all_size_desc list_check list_order_size_desc
+-- name: files_page_facet_created_asc = list_row list_count_created_asc walk_facet_created_asc list_check list_order_created_asc
+-- name: files_page_facet_created_desc = list_row list_count_created_desc walk_facet_created_desc list_check list_order_created_desc
+-- name: files_page_facet_name_asc = list_row list_count_name_asc walk_facet_name_asc list_check list_order_name_asc
+-- name: files_page_facet_name_desc = list_row list_count_name_desc walk_facet_name_desc list_check list_order_name_desc
+-- name: files_page_facet_size_asc = list_row list_count_size_asc walk_facet_size_asc list_check list_order_size_asc
+-- name: files_page_facet_size_desc = list_row list_count_size_desc walk_facet_size_desc list_check list_order_size_desc
 -- name: files_walk_all_created_asc = list_row list_count_created_asc walk_all_created_asc list_check list_order_created_asc
 -- name: files_walk_all_created_desc = list_row list_count_created_desc walk_all_created_desc list_check list_order_created_desc
 -- name: files_walk_all_name_asc = list_row list_count_name_asc walk_all_name_asc list_check list_order_name_asc

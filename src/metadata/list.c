@@ -23,7 +23,8 @@ enum {
 	FETCH_TO_COUNT = 2, /* a fetch takes more, but what it reads is in memory then */
 	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
 	LIST_TIME_MS = 7,   /* the same; no further pass after this */
-	FETCH_TIME_MS = 9,
+	PAGE_TIME_MS = 5,   /* the same, for finding what is then read all at once */
+	FETCH_TIME_MS = 8,
 	SEARCH_TIME_MS = 35,
 	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */
@@ -196,21 +197,37 @@ static int fetch_few(struct listing *l, struct err *err)
 	return fetch(l, source, err) < 0 ? -1 : 1;
 }
 
+/*
+ * Rules 2 and 5. Where the index tells which rows pass, all of a page is read at once; the walk goes on where some of them had
+ * expired, and does everything else.
+ */
+static int walk_on(struct listing *l, bool told, int64_t budget, int64_t limit_ms, struct err *err)
+{
+	bool facet = l->facet_count > 0;
+
+	if (told) {
+		if (pass(l, facet ? "page_facet" : "page_all", budget,
+			 l->small ? SMALL_TIME_MS : PAGE_TIME_MS, err) < 0)
+			return -1;
+		if (!l->small && elapsed_us(l) >= PAGE_TIME_MS * US_PER_MS)
+			return 0;
+	}
+	return walk(l, facet ? "walk_facet" : "walk_all", first_budget(l), limit_ms, err);
+}
+
 /* Rule 6: a walk finds a word that many names hold; an index one that few hold. */
-static int search(struct listing *l, const char *source, struct err *err)
+static int search(struct listing *l, struct err *err)
 {
 	int indexed = list_probe_search(l, err);
 	int64_t limit_ms = elapsed_us(l) / US_PER_MS + SEARCH_REST_MS;
 
 	if (indexed != 0)
 		return indexed < 0 ? -1 : fetch(l, "fetch_search", err);
-	return walk(l, source, first_budget(l),
-		    limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
+	return walk_on(l, false, 0, limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
 }
 
 /* Rules 3 to 6: filters that no order of an index answers. */
-static int choose_by_counting(struct listing *l, bool narrow, const char *walk_source,
-			      struct err *err)
+static int choose_by_counting(struct listing *l, bool narrow, bool told, struct err *err)
 {
 	int fetched = narrow ? fetch_few(l, err) : 0;
 
@@ -218,29 +235,24 @@ static int choose_by_counting(struct listing *l, bool narrow, const char *walk_s
 		return fetched < 0 ? -1 : 0;
 	if (list_find_rarest(l, err) < 0)
 		return -1;
-	if (walk(l, walk_source, first_budget(l), l->has_search ? LIST_TRY_MS : LIST_TIME_MS, err) <
-	    0)
+	if (walk_on(l, told, WALK_FIRST, l->has_search ? LIST_TRY_MS : LIST_TIME_MS, err) < 0)
 		return -1;
-	return l->has_search && !is_done(l) ? search(l, walk_source, err) : 0;
+	return l->has_search && !is_done(l) ? search(l, err) : 0;
 }
 
 static int choose(struct listing *l, struct err *err)
 {
 	const struct list_query *query = l->query;
-	const char *walk_source = l->facet_count > 0 ? "walk_facet" : "walk_all";
 	bool narrow = query->name || query->has_sha256 || l->by_created || l->by_size;
+	bool told = !query->name && !query->has_sha256 && !l->has_search && l->facet_count < 2;
 
 	if (query->name && query->sort == LIST_SORT_NAME) /* rule 1 */
 		return walk(l, "walk_same", WALK_FIRST, LIST_TIME_MS, err);
 	if (query->has_sha256 && query->sort == LIST_SORT_CREATED)
 		return walk(l, "walk_content", WALK_FIRST, LIST_TIME_MS, err);
-	if (narrow || l->has_search || l->facet_count > 1)
-		return choose_by_counting(l, narrow, walk_source, err);
-	/* Rule 2. The first pass may be short of WALK_LEAST. */
-	if (pass(l, walk_source, (int64_t)l->wanted + PLAIN_SLACK,
-		 l->small ? SMALL_TIME_MS : LIST_TIME_MS, err) < 0)
-		return -1;
-	return walk(l, walk_source, WALK_FIRST, LIST_TIME_MS, err);
+	if (narrow || !told)
+		return choose_by_counting(l, narrow, told, err);
+	return walk_on(l, told, (int64_t)l->wanted + PLAIN_SLACK, LIST_TIME_MS, err); /* rule 2 */
 }
 
 /* --- the page --- */

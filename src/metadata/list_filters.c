@@ -13,10 +13,11 @@
 enum {
 	LIST_MEMORY_MAX = 1024 * 1024,
 	TEXT_MAX = 64 * 1024,
-	FETCH_CAP = 12000,    /* most rows to fetch */
-	FAR_CAP = 2000,       /* where each is looked up in its table */
-	PROBE_MOST = 24000,   /* rows to count of all facets and ranges together */
-	FAR_FEW = 50,         /* so many in any case */
+	FETCH_CAP = 12000,  /* most rows to fetch */
+	FAR_CAP = 2000,     /* where each is looked up in its table */
+	PROBE_MOST = 24000, /* rows to count of all facets and ranges together */
+	COUNTED_MAX = 4, /* facets to count and to choose among: to go by one of them is enough */
+	FAR_FEW = 50,    /* so many in any case */
 	TOUCH_TIME_US = 5000, /* since the page was begun */
 	TOUCH_LEAST_US = 500,
 	NS_PER_US = 1000,
@@ -69,20 +70,28 @@ static int gather_facets(struct listing *l, struct err *err)
 	return rc;
 }
 
-static int set_facets(struct listing *l, struct err *err)
+/* The first n facets as a JSON array, or NULL. */
+static const char *facets_text(struct listing *l, size_t n)
 {
 	struct json_writer w;
 	struct buf text;
 
-	if (gather_facets(l, err) < 0)
-		return -1;
 	buf_init(&text, TEXT_MAX);
 	json_writer_init(&w, &text);
 	json_open_array(&w);
-	for (size_t i = 0; i < l->facet_count; i++)
+	for (size_t i = 0; i < n; i++)
 		json_int(&w, l->facets[i]);
 	json_close_array(&w);
-	l->params[LIST_FACETS] = value_text(keep(l, &text));
+	return keep(l, &text);
+}
+
+static int set_facets(struct listing *l, struct err *err)
+{
+	if (gather_facets(l, err) < 0)
+		return -1;
+	l->counted = l->facet_count < COUNTED_MAX ? l->facet_count : COUNTED_MAX;
+	l->counted_text = facets_text(l, l->counted);
+	l->params[LIST_FACETS] = value_text(facets_text(l, l->facet_count));
 	l->params[LIST_FACET] = value_int(l->facet_count > 0 ? l->facets[0] : 0);
 	l->params[LIST_FACET].null = l->facet_count == 0;
 	return 0;
@@ -195,7 +204,8 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 	set_start(l);
 	if (set_facets(l, err) < 0)
 		return -1;
-	if (l->params[LIST_FACETS].null || (l->has_search && l->params[LIST_Q].null))
+	if (l->params[LIST_FACETS].null || !l->counted_text ||
+	    (l->has_search && l->params[LIST_Q].null))
 		return err_set(err, ERR_NO_MEMORY, "a list");
 	return 0;
 }
@@ -302,7 +312,7 @@ static int take_facet(void *context, const struct value *columns, size_t n, stru
 	return 0;
 }
 
-/* Sixteen tags and as many attributes are counted in the time of one: each not as far. */
+/* Several facets and ranges are counted in the time of one: each not as far. */
 static int probe_facets(struct probe *p, struct err *err)
 {
 	struct listing *l = p->listing;
@@ -310,12 +320,12 @@ static int probe_facets(struct probe *p, struct err *err)
 
 	if (l->facet_count == 0 || ranges == 0)
 		return 0;
-	share = PROBE_MOST / ((int64_t)l->facet_count * ranges);
+	share = PROBE_MOST / ((int64_t)l->counted * ranges);
 	p->facet_cap = l->query->sort == LIST_SORT_NAME ? FAR_CAP : FETCH_CAP;
 	if (p->facet_cap > share)
 		p->facet_cap = share;
 	struct value params[] = {
-		l->params[LIST_FACETS],
+		value_text(l->counted_text),
 		value_int(p->facet_cap + 1),
 		l->by_created ? l->params[LIST_CREATED_LOW] : value_int(INT64_MAX),
 		l->by_created ? l->params[LIST_CREATED_HIGH] : value_int(INT64_MIN),
@@ -388,7 +398,7 @@ int list_find_rarest(struct listing *l, struct err *err)
 {
 	bool by_name = l->query->sort == LIST_SORT_NAME;
 	char statement[LIST_STATEMENT_MAX], id[UUID_TEXT_LEN + 1];
-	struct value params[] = {l->params[LIST_FACETS], value_int(RAREST_ROWS),
+	struct value params[] = {value_text(l->counted_text), value_int(RAREST_ROWS),
 				 value_int(l->from_number),
 				 value_text(by_name ? l->from_name : NULL), value_text(NULL)};
 	int64_t facet = l->facets[0];

@@ -38,6 +38,8 @@ struct listing {
 	struct value params[LIST_PARAMS]; /* those that stay the same over all passes */
 	int64_t facets[LIST_FACETS_MAX];  /* in the order of F, none twice */
 	size_t facet_count;
+	const char *counted_text; /* the first facets, as JSON: those that are counted */
+	size_t counted;
 	bool by_created, by_size; /* R: ranges that are given and not of the sort's key */
 	bool has_search;          /* q */
 	bool small;               /* of few rows in all: each pass may take its time */

@@ -48,6 +48,7 @@ struct search {
 	size_t n;
 	int64_t names;    /* about so many have q */
 	int64_t have_all; /* and so many all of the trigrams */
+	bool one_word;
 };
 
 /* --- q's trigrams --- */
@@ -101,12 +102,29 @@ static size_t find_windows(const char *text, int64_t searchable, struct trigram 
 	return found;
 }
 
+/* Whether text is one word to the index. The beginnings of words are trigrams too, and very long lists. */
+static bool is_one_word(const char *text, int64_t searchable)
+{
+	size_t n = strlen(text);
+
+	for (size_t at = 0; at < n;) {
+		uint32_t c = 0;
+		unsigned length = utf8_decode(text + at, n - at, &c);
+
+		if (length == 0 || !is_indexed(c, searchable))
+			return false;
+		at += length;
+	}
+	return true;
+}
+
 /* Of more than the statement takes, some from end to end. */
 static void choose_windows(struct search *s, const char *text, int64_t searchable)
 {
 	struct trigram windows[WINDOWS_MAX];
 	size_t n = find_windows(text, searchable, windows);
 
+	s->one_word = is_one_word(text, searchable);
 	s->n = n < TRIGRAMS_MAX ? n : TRIGRAMS_MAX;
 	for (size_t i = 0; i < s->n; i++)
 		s->trigrams[i] = windows[n <= TRIGRAMS_MAX ? i : i * (n - 1) / (TRIGRAMS_MAX - 1)];
@@ -191,7 +209,8 @@ static int set_patterns(struct search *s, struct err *err)
 	rarest = s->trigrams[0].names > SAMPLE_OF ? s->trigrams[0].names : SAMPLE_OF;
 	for (size_t i = 0; i < s->n; i++)
 		lists += s->trigrams[i].names;
-	if (s->names > NAMES_MOST || (s->have_all > NAMES_MOST && lists > LISTS_MOST))
+	if (s->names > NAMES_MOST ||
+	    (s->have_all > NAMES_MOST && (lists > LISTS_MOST || !s->one_word)))
 		return 0;
 	for (size_t i = 0; i < PATTERNS && rc == 0; i++) {
 		const struct trigram *t = &s->trigrams[i < s->n ? i : 0];
