@@ -41,8 +41,8 @@
 -- Session, health
 
 -- Once on every new connection, after which every statement may be prepared. The settings take guesses away
--- from the planner: each statement below has one intended plan, whatever the statistics say. The last column, int64, is another
--- one when the server is another one, or was started anew.
+-- from the planner: each statement below has one intended plan, whatever the statistics say. Last but one, text: how commits end
+-- unless we say something else. The last column, int64, is another one when the server is another one, or was started anew.
 -- name: session_setup
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('jit', 'off', false),
@@ -57,6 +57,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('effective_io_concurrency', CASE current_setting('effective_io_concurrency') WHEN '0' THEN '0' ELSE '64' END, false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('timezone', 'UTC', false),
+       current_setting('synchronous_commit'),
        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
 
 -- name: ping

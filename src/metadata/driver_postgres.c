@@ -103,14 +103,21 @@ static void roll_back(struct pg_connection *c, int64_t deadline_ns)
 		control(c, "ROLLBACK", deadline_ns, &refused, &ignored);
 }
 
-/* What makes commits that end in that way now end as the call wants it; NULL where they do already. */
-static const char *way_to_commit(const struct call *call, bool deferring)
+/*
+ * What makes commits that end in that way now end as the call wants it; NULL where they do already. A server whose commits are not
+ * written out unless one asks is asked.
+ */
+static const char *way_to_commit(const struct call *call, const struct pg_connection *c,
+				 bool deferring)
 {
 	bool defer = call->mode == RUN_DEFERRED;
 
 	if (call->mode == RUN_READ || deferring == defer)
 		return NULL;
-	return defer ? "SET synchronous_commit TO off" : "SET synchronous_commit TO DEFAULT";
+	if (defer)
+		return "SET synchronous_commit TO off";
+	return c->deferring_first ? "SET synchronous_commit TO on"
+				  : "SET synchronous_commit TO DEFAULT";
 }
 
 /* After a transaction that was committed: before, what it set is undone with it. */
@@ -137,7 +144,7 @@ static int commit(struct call *call, struct pg_connection *c, struct err *err)
 /* Puts BEGIN, the commands and COMMIT into call->steps, as far as wanted. The number of steps. */
 static size_t lay_out(struct call *call, const struct pg_connection *c, bool begin, bool commit_too)
 {
-	const char *way = way_to_commit(call, c->deferring);
+	const char *way = way_to_commit(call, c, c->deferring);
 	size_t at = 0;
 
 	memset(call->steps, 0, (call->n + CONTROL_STEPS) * sizeof(*call->steps));
@@ -319,7 +326,7 @@ static int land(struct flight *flight, enum run_mode mode, struct err *err)
 	int rc = 0;
 
 	call->mode = mode;
-	step->control = way_to_commit(call, deferring);
+	step->control = way_to_commit(call, c, deferring);
 	if (step->control)
 		rc = pg_send_more(c, &call->steps[flight->sent++], 1, err);
 	if (rc == 0)
@@ -377,7 +384,7 @@ static int fly_group(struct call *call, struct pg_connection *c, struct command 
 static int fly_groups(struct call *call, struct pg_connection *c, struct err *group_errs,
 		      struct err *err)
 {
-	const char *way = way_to_commit(call, c->deferring);
+	const char *way = way_to_commit(call, c, c->deferring);
 	bool refused;
 	int rc = control(c, "BEGIN", flight_deadline(call), &refused, err);
 

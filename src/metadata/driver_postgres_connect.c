@@ -374,9 +374,11 @@ static int take_server(void *context, const struct value *columns, size_t n, str
 {
 	struct pg_connection *c = context;
 
-	if (n == 0 || columns[n - 1].kind != VALUE_INT)
+	if (n < 2 || columns[n - 1].kind != VALUE_INT || columns[n - 2].kind != VALUE_TEXT)
 		return err_set(err, ERR_INTERNAL, "session_setup does not say which server it is");
 	c->server = columns[n - 1].number;
+	c->deferring_first = strcmp(columns[n - 2].text, "off") == 0;
+	c->deferring = c->deferring_first;
 	return 0;
 }
 

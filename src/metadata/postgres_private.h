@@ -34,6 +34,7 @@ struct pg_connection {
 	bool writes; /* it was connected to a server that takes changes, and only such a one will do */
 	bool demoted;         /* lost because the server takes no changes any more */
 	bool deferring;       /* its commits are answered before they are written out */
+	bool deferring_first; /* that is how the server is set up */
 	struct pg_pool *pool; /* is asked after much silence whether the server is there; or NULL */
 	int64_t server;       /* when it was started: another one is behind another number */
 	int64_t patience_ms;

@@ -168,7 +168,9 @@ def device_jobs(full, chance):
 
 def outage_jobs(full, chance):
     return [Job("the database goes away, the daemon is killed meanwhile", "outage", 400, cycles=10 if full else 5,
-                seed=chance.randrange(1 << 30)) for _ in range(50 if full else 2)]
+                seed=chance.randrange(1 << 30)) for _ in range(50 if full else 2)] + [
+        Job("the database goes away, forgets what it can, and crashes again when it is hardly back", "outage", 400,
+            cycles=10 if full else 3, forgetful=True, seed=chance.randrange(1 << 30)) for _ in range(25 if full else 1)]
 
 
 def network_jobs(full, chance):

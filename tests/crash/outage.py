@@ -1,5 +1,10 @@
 """The database goes away under load, and the daemon is killed while it is away: uploads that were answered 202 are rows, each
-once, within 2 s of both being back, whichever comes back first."""
+once, within 2 s of both being back, whichever comes back first.
+
+--forgetful: a PostgreSQL that writes out nothing before somebody asks for it, so that each crash takes what was committed with
+synchronous_commit off; that crashes again when it is hardly back; and a journal of the smallest size, whose checkpoints follow
+one another. What the daemon remembers is then all that there is of most uploads.
+"""
 import contextlib
 import shutil
 import tempfile
@@ -14,6 +19,10 @@ AWAY = ("kill", "stop", "freeze")
 
 def add_arguments(parser):
     parser.add_argument("--cycles", type=int, default=6)
+    parser.add_argument("--forgetful", action="store_true")
+
+
+FORGETFUL = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "fsync": "off"}
 
 
 def leave(postgres, how):
@@ -46,9 +55,10 @@ def run(options):
     with contextlib.ExitStack() as stack:
         directory = tempfile.mkdtemp(prefix="depotd-crash-outage-")
         stack.callback(shutil.rmtree, directory, True)
-        postgres = stack.enter_context(Postgres(directory))
+        postgres = stack.enter_context(Postgres(directory, FORGETFUL if options.forgetful else ()))
+        flags = ["--storage.journal_size", "3M"] if options.forgetful else []
         scene = stack.enter_context(Scene(options.seed, postgres.url, directory + "/data", verbose=options.verbose,
-                                          keys=options.keys, flags=["--database.connect_timeout", "1s"]))
+                                          keys=options.keys, flags=["--database.connect_timeout", "1s", *flags]))
         scene.start()
         for cycle in range(options.cycles):
             how = scene.chance.choice(AWAY)
@@ -71,6 +81,10 @@ def run(options):
                 come_back(postgres, how)
                 if order == "database first":
                     scene.start()
+            if options.forgetful and scene.chance.random() < 0.7:
+                time.sleep(scene.chance.choice((0, 0.05, 0.3, 1.0)))
+                postgres.kill()
+                postgres.start()
             scene.audit(everything=cycle == options.cycles - 1)
         scene.finish()
         return scene.summary()

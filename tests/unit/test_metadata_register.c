@@ -218,6 +218,28 @@ static void wait_for_nobody_no_more(struct metadata **store)
 	metadata_close(store);
 }
 
+/* Whoever set up the server so meant other programs: what is answered as committed is written out. */
+static void changes_are_written_out_where_the_server_would_not(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct batch batch;
+	struct err err = {0};
+
+	if (!f->postgres)
+		return;
+	postgres_cluster_query(postgres_cluster(), "postgres",
+			       "ALTER DATABASE contract SET synchronous_commit = off");
+	struct metadata *store = store_that_waits_for_nobody(f);
+	batch_begin(&batch);
+	assert_int_equal(
+		metadata_register_as(store, batch.registrations, FILES, METADATA_DURABLE, &err),
+		-1);
+	wait_for_nobody_no_more(&store);
+	postgres_cluster_query(postgres_cluster(), "postgres",
+			       "ALTER DATABASE contract RESET synchronous_commit");
+	batch_end(&batch);
+}
+
 /* A deferred registration must not make the next change a deferred one. */
 static void changes_are_written_out_after_a_registration_that_was_not(void **state)
 {
@@ -290,6 +312,7 @@ static void rows_that_are_there_already_are_written_out_for_good(void **state)
 		TEST(a_connection_that_breaks_in_between_is_no_matter),                            \
 		TEST(one_request_with_a_key_is_not_begun),                                         \
 		TEST(a_server_says_which_life_it_is_in),                                           \
+		TEST(changes_are_written_out_where_the_server_would_not),                          \
 		TEST(changes_are_written_out_after_a_registration_that_was_not),                   \
 		TEST(rows_that_are_there_already_are_written_out_for_good)
 
