@@ -7,17 +7,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "conn_private.h"
 #include "depotd/base/clock.h"
 
-enum {
-	ADDRESS_BUCKETS = 1024,
-	PAGE = 4096,
-	PAGES = HTTP_CONNECTION_MEMORY / PAGE,
-	SPARE_MS = 30, /* memory that is not looked at for so long gives its pages back */
-};
+enum { ADDRESS_BUCKETS = 1024 };
 
 struct address_count {
 	struct address_count *next;
@@ -137,112 +131,6 @@ int conn_set_lowat(struct conn *c, uint64_t bytes)
 	return 0;
 }
 
-/*
- * libmicrohttpd 0.9.75 clears all of a connection's memory after each request and half of it within, so that stays resident
- * while the connection idles or its client reads slowly: 10,000 of them would cost 360 MiB. After a while the pages are given
- * back. Read again they are zeros, which is what most of them were; the few bytes that were none are kept, and put back before
- * libmicrohttpd can look.
- *
- * `spare` holds the memory's address while nobody looks at it: from the end of a request until the event thread reads from the
- * connection again, which it also does before it closes an idle one; and from when a client takes no more of a file until the
- * event thread sends it more, or ends the request (gate.c, exchange_ended()). So while the address stands there the memory
- * exists. The timer puts in_hand in its place while it works.
- */
-static char in_hand;
-
-/* What was not zero on each page: from its first such byte to its last. */
-struct packed {
-	uint16_t from[PAGES], len[PAGES];
-	char bytes[];
-};
-
-void conn_offer(struct conn *c, bool full)
-{
-	if (c->memory == NULL)
-		return;
-	c->spare_is_full = full;
-	atomic_store_explicit(&c->offered_ms, clock_monotonic_ms(), memory_order_relaxed);
-	atomic_store(&c->spare, c->memory);
-}
-
-static void unpack(struct conn *c)
-{
-	const struct packed *p = c->packed;
-	const char *bytes = p->bytes;
-	for (size_t i = 0; i < PAGES; i++) {
-		memcpy(c->memory + i * PAGE + p->from[i], bytes, p->len[i]);
-		bytes += p->len[i];
-	}
-	free(c->packed);
-	c->packed = NULL;
-}
-
-/* It is on offer no more, and not in the timer's hands. */
-static void withdraw(struct conn *c)
-{
-	char *spare = atomic_load_explicit(&c->spare, memory_order_acquire);
-	while (spare != NULL) {
-		if (spare == &in_hand) /* some microseconds, at most once an idle time */
-			spare = atomic_load(&c->spare);
-		else if (atomic_compare_exchange_weak(&c->spare, &spare, NULL))
-			return;
-	}
-}
-
-void conn_claim(struct conn *c)
-{
-	withdraw(c);
-	if (c->packed != NULL)
-		unpack(c);
-}
-
-/* False: out of memory. */
-static bool pack(struct conn *c, const char *memory)
-{
-	static const char zeros[PAGE];
-	struct packed found = {.len = {0}};
-	size_t total = 0;
-	for (size_t i = 0; i < PAGES; i++) {
-		const char *page = memory + i * PAGE;
-		size_t from = 0, to = PAGE;
-		if (memcmp(page, zeros, PAGE) == 0)
-			continue;
-		while (page[from] == 0)
-			from++;
-		while (page[to - 1] == 0)
-			to--;
-		found.from[i] = (uint16_t)from;
-		found.len[i] = (uint16_t)(to - from);
-		total += to - from;
-	}
-	if (total == 0)
-		return true;
-	struct packed *p = malloc(sizeof(*p) + total);
-	if (p == NULL)
-		return false;
-	*p = found;
-	char *bytes = p->bytes;
-	for (size_t i = 0; i < PAGES; i++) {
-		memcpy(bytes, memory + i * PAGE + p->from[i], p->len[i]);
-		bytes += p->len[i];
-	}
-	c->packed = p;
-	return true;
-}
-
-bool conn_give_pages_back(struct conn *c, int64_t now)
-{
-	char *spare = atomic_load(&c->spare);
-	if (spare == NULL ||
-	    now - atomic_load_explicit(&c->offered_ms, memory_order_relaxed) < SPARE_MS ||
-	    !atomic_compare_exchange_strong(&c->spare, &spare, &in_hand))
-		return false;
-	if (!c->spare_is_full || pack(c, spare))
-		(void)madvise(spare, HTTP_CONNECTION_MEMORY, MADV_DONTNEED);
-	atomic_store(&c->spare, NULL);
-	return true;
-}
-
 static void enter(struct conn *c)
 {
 	struct http_server *server = c->server;
@@ -272,6 +160,7 @@ struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd)
 		return NULL;
 	}
 	c->server = server;
+	c->thread = server_thread(server);
 	c->mhd = mhd;
 	c->fd = fd;
 	c->lowat = 1;
@@ -288,8 +177,7 @@ struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd)
 void conn_free(struct conn *c)
 {
 	struct http_server *server = c->server;
-	withdraw(c);
-	free(c->packed); /* the memory itself has gone */
+	pages_forget(c);
 	pthread_mutex_lock(&server->lock);
 	if (c->prev != NULL)
 		c->prev->next = c->next;

@@ -29,6 +29,7 @@ union peer {
 struct conn {
 	struct conn *prev, *next; /* server->conns, guarded by server->lock */
 	struct http_server *server;
+	struct event_thread *thread; /* its own; NULL: out of memory */
 	struct MHD_Connection *mhd;
 	int fd;
 	int lowat;          /* the socket's SO_RCVLOWAT */
@@ -52,8 +53,10 @@ struct conn {
 		spare; /* the same while nobody looks at it: the timer may give its pages back. See conn_claim() */
 	_Atomic int64_t offered_ms; /* since when; written before spare, like spare_is_full */
 	bool spare_is_full;         /* something is in it that will be needed */
-	struct packed *packed;      /* what was in it when its pages were given back, or NULL */
-	_Atomic int phase;          /* enum conn_phase; written after since_ms */
+	bool listed;                /* among its event thread's, between these two */
+	struct conn *older, *newer;
+	struct packed *packed; /* what was in it when its pages were given back, or NULL */
+	_Atomic int phase;     /* enum conn_phase; written after since_ms */
 	_Atomic int64_t since_ms;
 	_Atomic uint64_t received; /* bytes of the body under way */
 	int64_t mark_ms;           /* the timer's: a window of min_rate began here, */
@@ -80,12 +83,15 @@ void conn_turn(
 	struct conn *c,
 	enum conn_phase phase); /* within a body: CONN_BODY or CONN_WORK; its windows go on */
 int conn_set_lowat(struct conn *c, uint64_t bytes);
-/* Nobody looks at its memory from now on. full: what is in it will be needed again; else it is empty, or about to be emptied. */
-void conn_offer(struct conn *c, bool full);
-void conn_claim(struct conn *c); /* it is needed again, or about to go */
-/* If it has been on offer for a while: true once an idle time. Timer. */
-bool conn_give_pages_back(struct conn *c, int64_t now);
 int addresses_init(struct http_server *server, struct err *err);
 void addresses_release(struct http_server *server);
+
+/* --- pages.c --- */
+/* Nobody looks at its memory from now on. full: what is in it will be needed again; else it is empty, or about to be emptied. */
+void conn_offer(struct conn *c, bool full);
+void conn_claim(struct conn *c);   /* it is needed again, or about to go */
+void pages_forget(struct conn *c); /* its memory has gone */
+/* If it has been on offer for a while: true once an idle time. Timer. */
+bool conn_give_pages_back(struct conn *c, int64_t now);
 
 #endif

@@ -23,14 +23,7 @@ enum {
 	CONNECTIONS_SLACK = 256, /* so many past the limit are told 503; more are closed unheard */
 };
 
-/* Says since when an event thread is at our work. */
-struct event_thread {
-	struct event_thread *next; /* server->threads, guarded by server->lock */
-	struct http_server *server;
-	_Atomic int64_t busy_since_ms; /* 0: not inside */
-};
-
-static struct event_thread *event_thread_self(struct http_server *server)
+struct event_thread *server_thread(struct http_server *server)
 {
 	static _Thread_local struct event_thread
 		*self; /* a thread of libmicrohttpd's has one server all its life */
@@ -49,7 +42,7 @@ static struct event_thread *event_thread_self(struct http_server *server)
 
 struct event_thread *server_enter(struct http_server *server)
 {
-	struct event_thread *self = event_thread_self(server);
+	struct event_thread *self = server_thread(server);
 	if (self != NULL)
 		atomic_store_explicit(&self->busy_since_ms, clock_monotonic_ms(),
 				      memory_order_relaxed);

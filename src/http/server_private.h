@@ -45,7 +45,16 @@ struct account; /* metrics and the access log */
 struct pump;
 struct buffers;
 struct listener;
-struct event_thread;
+
+/* An event thread of libmicrohttpd's. What others do not look at is its own. */
+struct event_thread {
+	struct event_thread *next; /* server->threads, guarded by server->lock */
+	struct http_server *server;
+	_Atomic int64_t
+		busy_since_ms; /* since when it is at our work, for the watchdog; 0: not inside */
+	struct conn *oldest, *newest; /* whose memory is on offer (pages.c), */
+	unsigned offered;             /* and how many these are */
+};
 
 struct http_server {
 	struct http_config config;
@@ -76,6 +85,8 @@ struct http_server {
 };
 
 /* --- server.c --- */
+/* The event thread that runs this, which has one server all its life. NULL out of memory. */
+struct event_thread *server_thread(struct http_server *server);
 /* Round what an event thread does for us, so that the watchdog sees one that does not come back. NULL out of memory. */
 struct event_thread *server_enter(struct http_server *server);
 void server_leave(struct event_thread *self);

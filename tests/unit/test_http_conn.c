@@ -27,14 +27,19 @@ static int tear_down(void **state)
 	return munmap(conn.memory, HTTP_CONNECTION_MEMORY);
 }
 
-static unsigned resident_pages(void)
+static unsigned resident_pages_of(const struct conn *c)
 {
 	unsigned char resident[PAGES];
 	unsigned n = 0;
-	assert_int_equal(mincore(conn.memory, HTTP_CONNECTION_MEMORY, resident), 0);
+	assert_int_equal(mincore(c->memory, HTTP_CONNECTION_MEMORY, resident), 0);
 	for (size_t i = 0; i < PAGES; i++)
 		n += resident[i] & 1U;
 	return n;
+}
+
+static unsigned resident_pages(void)
+{
+	return resident_pages_of(&conn);
 }
 
 static bool give_back(void)
@@ -94,14 +99,114 @@ static void memory_that_was_claimed_or_only_just_offered_is_left_alone(void **st
 	assert_int_equal(conn.memory[0], 'x');
 }
 
+/* --- a crowd --- */
+
+enum { MANY = 100, LONG_AGO_MS = 1000 };
+
+struct crowd {
+	struct event_thread thread;
+	struct conn conns[MANY];
+};
+
+static int set_up_crowd(void **state)
+{
+	struct crowd *crowd = calloc(1, sizeof(*crowd));
+	*state = crowd;
+	for (size_t i = 0; crowd != NULL && i < MANY; i++) {
+		crowd->conns[i].thread = &crowd->thread;
+		crowd->conns[i].memory = mmap(NULL, HTTP_CONNECTION_MEMORY, PROT_READ | PROT_WRITE,
+					      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (crowd->conns[i].memory == MAP_FAILED)
+			return -1;
+		memset(crowd->conns[i].memory, (int)i + 1, HTTP_CONNECTION_MEMORY);
+	}
+	return crowd == NULL;
+}
+
+static int tear_down_crowd(void **state)
+{
+	struct crowd *crowd = *state;
+	for (size_t i = 0; i < MANY; i++) {
+		conn_claim(&crowd->conns[i]);
+		munmap(crowd->conns[i].memory, HTTP_CONNECTION_MEMORY);
+	}
+	free(crowd);
+	return 0;
+}
+
+/* `past` ms ago, as far as the connection can tell. */
+static void offer(struct conn *c, int64_t past)
+{
+	conn_offer(c, true);
+	atomic_fetch_sub(&c->offered_ms, past);
+}
+
+static size_t resident_ones(const struct crowd *crowd)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < MANY; i++)
+		n += resident_pages_of(&crowd->conns[i]) > 0;
+	return n;
+}
+
+static void of_a_crowd_the_oldest_give_back_without_the_timer(void **state)
+{
+	struct crowd *crowd = *state;
+	for (size_t i = 0; i < MANY; i++)
+		offer(&crowd->conns[i], LONG_AGO_MS);
+	assert_in_range(resident_ones(crowd), 1, MANY - 1);
+	assert_int_equal(resident_pages_of(&crowd->conns[0]), 0);
+	assert_int_equal(resident_pages_of(&crowd->conns[MANY - 1]), PAGES);
+	conn_claim(&crowd->conns[0]);
+	assert_int_equal(crowd->conns[0].memory[HTTP_CONNECTION_MEMORY - 1], 1);
+}
+
+static void of_a_crowd_that_was_only_just_answered_all_keep_theirs(void **state)
+{
+	struct crowd *crowd = *state;
+	for (size_t i = 0; i < MANY; i++)
+		offer(&crowd->conns[i], -LONG_AGO_MS);
+	assert_int_equal(resident_ones(crowd), MANY);
+}
+
+static void who_came_again_or_left_is_no_part_of_the_crowd(void **state)
+{
+	struct crowd *crowd = *state;
+	for (size_t i = 0; i < MANY; i++) {
+		offer(&crowd->conns[i], LONG_AGO_MS);
+		if (i % 3 == 0)
+			conn_claim(&crowd->conns[i]);
+		else if (i % 3 == 1)
+			pages_forget(&crowd->conns[i]);
+	}
+	assert_int_equal(resident_ones(crowd), MANY);
+	assert_int_equal(crowd->thread.offered, MANY / 3);
+}
+
+static void the_timer_still_looks_at_them_once(void **state)
+{
+	struct crowd *crowd = *state;
+	int64_t later = clock_monotonic_ms() + LONG_AFTER_MS;
+	for (size_t i = 0; i < MANY; i++)
+		offer(&crowd->conns[i], LONG_AGO_MS);
+	assert_int_equal(resident_pages_of(&crowd->conns[0]), 0);
+	assert_true(conn_give_pages_back(&crowd->conns[0], later));
+	assert_false(conn_give_pages_back(&crowd->conns[0], later));
+}
+
 int main(void)
 {
+#define CROWD(test) cmocka_unit_test_setup_teardown(test, set_up_crowd, tear_down_crowd)
 #define CONN(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		CONN(memory_that_was_given_back_comes_back_as_it_was),
 		CONN(empty_memory_is_given_back_without_a_copy),
 		CONN(memory_is_given_back_once_for_each_offer),
 		CONN(memory_that_was_claimed_or_only_just_offered_is_left_alone),
+		CROWD(of_a_crowd_the_oldest_give_back_without_the_timer),
+		CROWD(of_a_crowd_that_was_only_just_answered_all_keep_theirs),
+		CROWD(who_came_again_or_left_is_no_part_of_the_crowd),
+		CROWD(the_timer_still_looks_at_them_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
