@@ -107,6 +107,13 @@ static int fault_write(struct blob_writer *writer, const void *data, size_t n, s
 	return blob_write(((struct fault_writer *)writer)->inner, data, n, err);
 }
 
+static int fault_first(struct blob_writer *writer, void *data, size_t n, struct err *err)
+{
+	if (strike(writer->store, BLOB_CALL_READ, err) < 0)
+		return -1;
+	return blob_first(((struct fault_writer *)writer)->inner, data, n, err);
+}
+
 static int fault_seal(struct blob_writer *writer, const char *description, size_t n,
 		      struct err *err)
 {
@@ -314,6 +321,7 @@ static const struct blob_driver fault_driver = {
 	.unreserve = fault_unreserve,
 	.create = fault_create,
 	.write = fault_write,
+	.first = fault_first,
 	.seal = fault_seal,
 	.publish = fault_publish,
 	.discard = fault_discard,

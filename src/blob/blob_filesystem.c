@@ -77,6 +77,7 @@ static const struct blob_driver filesystem_driver = {
 	.unreserve = fs_unreserve,
 	.create = fs_create,
 	.write = fs_write,
+	.first = fs_first,
 	.seal = fs_seal,
 	.publish = fs_publish,
 	.discard = fs_discard,

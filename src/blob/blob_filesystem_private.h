@@ -49,8 +49,7 @@ struct blob_filesystem {
 	atomic_int_fast64_t room, written, pledged; /* the ledger: blob_filesystem_space.c */
 	atomic_bool use_fallocate;                  /* until the file system says that it cannot */
 
-	pthread_mutex_t
-		lock; /* guards the cache below and every leaf's refs; no I/O but rmdir() under it */
+	pthread_mutex_t lock; /* guards cache and every leaf's refs; no I/O but rmdir() under it */
 	struct leaf *leaves[LEAF_CACHE];
 	uint64_t tick;
 };
@@ -103,6 +102,7 @@ int write_all(int fd, const void *data, size_t n);
 int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
 	      struct blob_reservation *room, struct blob_writer **out, struct err *err);
 int fs_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+int fs_first(struct blob_writer *writer, void *data, size_t n, struct err *err);
 int fs_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n);
 void fs_discard(struct blob_writer *writer);

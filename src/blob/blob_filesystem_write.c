@@ -189,6 +189,23 @@ int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *e
 	return write_back(writer, end, err);
 }
 
+int fs_first(struct blob_writer *base, void *data, size_t n, struct err *err)
+{
+	const struct fs_writer *writer = (const struct fs_writer *)base;
+	ssize_t got;
+	for (size_t at = 0; at < n; at += (size_t)got) {
+		do
+			got = pread(writer->file.fd, (char *)data + at, n - at, (off_t)at);
+		while (got < 0 && errno == EINTR);
+		if (got < 0)
+			return err_set_errno(err, ERR_IO, "read in objects/%s", writer->leaf->name);
+		if (got == 0)
+			return err_set(err, ERR_IO, "bytes in objects/%s are missing",
+				       writer->leaf->name);
+	}
+	return 0;
+}
+
 /* The description's own file. Where the leaf was removed meanwhile, empty as it is, any directory of the same disk will do. */
 static int make_meta(struct fs_writer *writer, const char *description, size_t n)
 {

@@ -62,6 +62,15 @@ int blob_write(struct blob_writer *writer, const void *data, size_t n, struct er
 	return 0;
 }
 
+int blob_first(struct blob_writer *writer, void *data, size_t n, struct err *err)
+{
+	assert(writer->state == BLOB_WRITER_OPEN && (int64_t)n <= writer->written);
+	if (n == 0 || writer->store->driver->first(writer, data, n, err) == 0)
+		return 0;
+	writer->state = BLOB_WRITER_FAILED;
+	return -1;
+}
+
 int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err)
 {
 	assert(writer->state == BLOB_WRITER_OPEN);

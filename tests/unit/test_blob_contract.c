@@ -223,6 +223,24 @@ static void many_writes_are_one_blob_in_order(void **state)
 	blob_reader_free(&reader);
 }
 
+static void a_writer_reads_its_first_bytes_back_and_goes_on(void **state)
+{
+	struct place *place = *state;
+	struct uuid id = uuid_new();
+	struct blob_writer *writer = begin(place->store, &id);
+	char first[5] = "----";
+	assert_int_equal(blob_first(writer, first, 0, &err), 0);
+	assert_int_equal(blob_write(writer, "abc", 3, &err), 0);
+	assert_int_equal(blob_write(writer, "def", 3, &err), 0);
+	assert_int_equal(blob_first(writer, first, 4, &err), 0);
+	assert_memory_equal(first, "abcd", 4);
+	assert_int_equal(blob_write(writer, "ghi", 3, &err), 0);
+	assert_int_equal(blob_seal(writer, "{}", 2, &err), 0);
+	struct blob_publication publication = {.writers = &writer, .n = 1};
+	assert_int_equal(blob_publish(place->store, &publication, 1), 0);
+	assert_holds(place->store, &id, "abcdefghi", 9);
+}
+
 static void an_empty_blob_is_a_blob(void **state)
 {
 	struct place *place = *state;
@@ -654,6 +672,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(what_was_published_comes_back_byte_for_byte),
 		T(many_writes_are_one_blob_in_order),
+		T(a_writer_reads_its_first_bytes_back_and_goes_on),
 		T(an_empty_blob_is_a_blob),
 		T(nothing_is_visible_before_publish),
 		T(a_discarded_blob_leaves_nothing),

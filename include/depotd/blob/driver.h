@@ -51,6 +51,8 @@ struct blob_driver {
 		      struct blob_reservation *room, struct blob_writer **out, struct err *err);
 	/* Takes all n bytes behind those before, or fails. */
 	int (*write)(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+	/* Reads the first n bytes back; no more than were written. */
+	int (*first)(struct blob_writer *writer, void *data, size_t n, struct err *err);
 	/*
 	 * Makes bytes and description survive a power cut. A sync that failed is the writer's end (the kernel may have dropped
 	 * the dirty pages: asking again would be told that all is well).

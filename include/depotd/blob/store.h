@@ -65,6 +65,8 @@ void blob_unreserve(struct blob_store *store, struct blob_reservation *reservati
 int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
 		struct blob_reservation *room, struct blob_writer **out, struct err *err);
 int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+/* Reads the first n bytes back, of those that were written. Before blob_seal(). After a failure it can only be discarded. */
+int blob_first(struct blob_writer *writer, void *data, size_t n, struct err *err);
 /* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */
 int blob_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
 /* The blobs of one request: all of them get their names, or none. */
