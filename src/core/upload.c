@@ -120,33 +120,9 @@ static bool grow_bytes(struct upload *upload, size_t needed)
 	return true;
 }
 
-/* Keeps what a signature may stand in. */
-static int keep_head(struct upload *upload, const void *data, size_t n, struct err *err)
-{
-	enum { HEAD_MIN = 256 };
-	size_t more = MEDIA_TYPE_SNIFF_LEN - upload->head_len;
-	more = n < more ? n : more;
-	if (more == 0)
-		return 0;
-	/* By doubling: thousands of slow uploads may have brought little each. */
-	size_t cap = HEAD_MIN;
-	while (cap < upload->head_len + more)
-		cap *= 2;
-	if (!upload->head || cap > upload->head_cap) {
-		unsigned char *grown = realloc(upload->head, cap);
-		if (!grown)
-			return err_set(err, ERR_NO_MEMORY, "upload");
-		upload->head = grown;
-		upload->head_cap = cap;
-	}
-	memcpy(upload->head + upload->head_len, data, more);
-	upload->head_len += more;
-	return 0;
-}
-
 static int write_bytes(struct upload *upload, const void *data, size_t n, struct err *err)
 {
-	if (keep_head(upload, data, n, err) < 0 || blob_write(upload->writer, data, n, err) < 0)
+	if (blob_write(upload->writer, data, n, err) < 0)
 		return fail(upload, err);
 	return 0;
 }
@@ -261,12 +237,12 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 {
 	struct buf tags, attributes;
 	int64_t size = upload->size;
-	const void *head = upload->writer ? (const void *)upload->head : upload->bytes;
-	size_t head_len = upload->head_len;
-	if (!upload->writer)
-		head_len = size < MEDIA_TYPE_SNIFF_LEN ? (size_t)size : MEDIA_TYPE_SNIFF_LEN;
-	if (!head)
-		head = ""; /* an empty file */
+	size_t head_len = size < MEDIA_TYPE_SNIFF_LEN ? (size_t)size : MEDIA_TYPE_SNIFF_LEN;
+	unsigned char first[MEDIA_TYPE_SNIFF_LEN];
+	const void *head = upload->bytes ? (const void *)upload->bytes : first;
+	/* Kept from the start it would be memory of each slow upload. */
+	if (upload->writer && blob_first(upload->writer, first, head_len, err) < 0)
+		return -1;
 	struct media_type_verdict verdict = media_type_decide(
 		head, head_len, size == (int64_t)head_len, upload->name, upload->client_type);
 	buf_init(&tags, TAGS_MAX * TAG_MAX_CHARS * 8);
@@ -382,7 +358,6 @@ void upload_free(struct upload **uploadp)
 	if (upload->entered)
 		committer_leave(upload);
 	free_bytes(upload);
-	free(upload->head);
 	buf_release(&upload->description);
 	digest_free(&upload->digest);
 	file_record_unref(&upload->record);

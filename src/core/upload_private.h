@@ -43,9 +43,6 @@ struct upload {
 	struct file_record *record;       /* NULL until sealed */
 	uint64_t ticket; /* the cache's, taken by the committer before the row is written */
 	struct upload *next_committing, *prev_committing; /* guarded by core.committing_lock */
-	/* The first bytes, for the signature, once they are not in `bytes` any more; MEDIA_TYPE_SNIFF_LEN. */
-	unsigned char *head;
-	size_t head_len, head_cap;
 };
 
 /* The one place where a state changes; asserts that the change is legal. */
