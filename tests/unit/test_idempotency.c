@@ -157,6 +157,21 @@ static void the_same_meaning_has_the_same_fingerprint(void **state)
 	assert_memory_equal(one, two, SHA256_LEN);
 }
 
+static void labels_that_say_nothing_are_the_same_whether_they_were_begun_or_not(void **state)
+{
+	(void)state;
+	unsigned char one[SHA256_LEN], two[SHA256_LEN];
+	struct file_record record = {.name = "a", .type = "text/plain"};
+	const struct file_record *files[] = {&record};
+	struct file_labels none = {0}, begun;
+	struct err err;
+	assert_int_equal(file_labels_init(&begun, &err), 0);
+	assert_int_equal(idempotency_fingerprint("PUT", "/files", &none, files, 1, one, &err), 0);
+	assert_int_equal(idempotency_fingerprint("PUT", "/files", &begun, files, 1, two, &err), 0);
+	assert_memory_equal(one, two, SHA256_LEN);
+	file_labels_release(&begun);
+}
+
 static void another_meaning_has_another_fingerprint(void **state)
 {
 	(void)state;
@@ -270,6 +285,8 @@ int main(void)
 		cmocka_unit_test(what_is_neither_is_malformed),
 		cmocka_unit_test(a_key_has_at_most_255_characters),
 		cmocka_unit_test(the_same_meaning_has_the_same_fingerprint),
+		cmocka_unit_test(
+			labels_that_say_nothing_are_the_same_whether_they_were_begun_or_not),
 		cmocka_unit_test(another_meaning_has_another_fingerprint),
 		cmocka_unit_test(texts_do_not_run_into_each_other),
 		cmocka_unit_test(the_fingerprint_of_a_request_never_changes),

@@ -15,10 +15,13 @@
 
 enum { TAGS_MAX = 64, ATTRIBUTES_MAX_BYTES = 64 * 1024, ATTRIBUTE_KEY_MAX = 255 };
 
-/* What an upload may say of its files beside name and bytes; text fields `tags`, `expires_in`, `visibility`, attributes. */
+/*
+ * What an upload may say of its files beside name and bytes; text fields `tags`, `expires_in`, `visibility`, attributes.
+ * {0} says nothing; before the first file_labels_add() it has to be initialised.
+ */
 struct file_labels {
-	json_t *tags;          /* array of unique strings, in order of appearance */
-	json_t *attributes;    /* object */
+	json_t *tags;          /* array of unique strings, in order of appearance; NULL: none */
+	json_t *attributes;    /* object; NULL: none */
 	int64_t expires_in_ms; /* 0: never */
 	enum visibility visibility;
 	bool seen_expires, seen_visibility;

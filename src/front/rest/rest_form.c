@@ -44,8 +44,8 @@ struct form {
 	struct upload **uploads;
 	struct file_record **records;
 	size_t n, cap;
-	bool identified; /* the form's end has been seen to */
-	struct rest_key key;
+	bool identified;      /* the form's end has been seen to */
+	struct rest_key *key; /* NULL: none */
 	struct upload_commit commit;
 };
 
@@ -62,7 +62,7 @@ static void form_release(struct exchange *x)
 {
 	struct form *form = exchange_state(x);
 
-	rest_key_leave(&form->key);
+	rest_key_free(&form->key);
 	multipart_free(&form->reader);
 	digest_free(&form->content_digest);
 	form_drop(form);
@@ -261,7 +261,7 @@ static int form_body(struct exchange *x, const void *data, size_t n, struct err 
 	if ((!form->content_digest || digest_update(form->content_digest, data, n, err) == 0) &&
 	    multipart_feed(form->reader, data, n, err) == 0)
 		return 0;
-	rest_key_leave(&form->key);
+	rest_key_leave(form->key);
 	form_drop(form);
 	return -1;
 }
@@ -294,7 +294,7 @@ static void reply_stored(struct exchange *x, struct file_record *const *records,
 /* The exchange was deferred. */
 static void refuse(struct form *form, const struct err *err)
 {
-	rest_key_leave(&form->key);
+	rest_key_leave(form->key);
 	form_drop(form);
 	reply_error(form->x, err);
 	exchange_complete(form->x);
@@ -306,7 +306,7 @@ static void form_committed(struct upload_commit *commit)
 	struct form *form = (struct form *)((char *)commit - offsetof(struct form, commit));
 	struct exchange *x = form->x;
 
-	if (!rest_key_committed(&form->key, commit))
+	if (!rest_key_committed(form->key, commit))
 		return;
 	form_drop(form);
 	if (commit->result < 0)
@@ -329,7 +329,7 @@ static void form_commit(struct form *form)
 	}
 	form->commit = (struct upload_commit){.uploads = form->uploads,
 					      .n = form->n,
-					      .idempotency = rest_key_of(&form->key),
+					      .idempotency = rest_key_of(form->key),
 					      .done = form_committed,
 					      .records = form->records};
 	upload_commit(rest_front(form->x)->core, &form->commit);
@@ -362,7 +362,7 @@ static void form_finish(struct exchange *x)
 		refuse(form, &err);
 		return;
 	}
-	switch (rest_key_settle(&form->key, "POST", "/files", &form->labels, form->uploads, form->n,
+	switch (rest_key_settle(form->key, "POST", "/files", &form->labels, form->uploads, form->n,
 				&first, &err)) {
 	case KEYED_YOURS:
 		form_commit(form);

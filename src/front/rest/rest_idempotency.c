@@ -22,16 +22,23 @@ static void again(struct keyed *keyed)
 	exchange_again(((struct rest_key *)keyed)->x);
 }
 
-bool rest_key_enter(struct exchange *x, struct rest_key *key)
+bool rest_key_enter(struct exchange *x, struct rest_key **out)
 {
 	const char *value = exchange_header(x, "Idempotency-Key");
+	struct rest_key *key;
 	struct err err;
 
 	_Static_assert(offsetof(struct rest_key, keyed) == 0, "again() casts");
-	key->x = x;
-	key->keyed.again = again;
 	if (!value)
 		return true;
+	*out = key = calloc(1, sizeof(*key));
+	if (!key) {
+		err_set(&err, ERR_NO_MEMORY, "an Idempotency-Key");
+		reply_error(x, &err);
+		return false;
+	}
+	key->x = x;
+	key->keyed.again = again;
 	if (idempotency_key_parse(value, key->keyed.idempotency.key, &err) == 0 &&
 	    keyed_enter(rest_front(x)->core, &key->keyed, NULL, &err) == 0)
 		return true;
@@ -41,8 +48,15 @@ bool rest_key_enter(struct exchange *x, struct rest_key *key)
 
 void rest_key_leave(struct rest_key *key)
 {
-	if (key->keyed.entry)
+	if (key && key->keyed.entry)
 		keyed_leave(core_of(key), &key->keyed);
+}
+
+void rest_key_free(struct rest_key **key)
+{
+	rest_key_leave(*key);
+	free(*key);
+	*key = NULL;
 }
 
 static int fingerprint(struct rest_key *key, const char *method, const char *route,
@@ -68,7 +82,7 @@ enum keyed_verdict rest_key_settle(struct rest_key *key, const char *method, con
 {
 	enum keyed_verdict verdict;
 
-	if (!key->keyed.entry)
+	if (!key || !key->keyed.entry)
 		return KEYED_YOURS;
 	if (!key->has_fingerprint && fingerprint(key, method, route, labels, uploads, n, err) < 0)
 		return KEYED_REFUSED;
@@ -84,12 +98,12 @@ enum keyed_verdict rest_key_settle(struct rest_key *key, const char *method, con
 
 const struct idempotency *rest_key_of(const struct rest_key *key)
 {
-	return key->keyed.entry ? &key->keyed.idempotency : NULL;
+	return key && key->keyed.entry ? &key->keyed.idempotency : NULL;
 }
 
 bool rest_key_committed(struct rest_key *key, const struct upload_commit *commit)
 {
-	if (!key->keyed.entry)
+	if (!key || !key->keyed.entry)
 		return true;
 	if (commit->result == 0) {
 		keyed_answered(core_of(key), &key->keyed, commit);

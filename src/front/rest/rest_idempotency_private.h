@@ -7,7 +7,7 @@
 #include "depotd/core/idempotency.h"
 #include "depotd/http/exchange.h"
 
-/* Embedded in a handler's state. Without a key in the request all of these say that there is nothing to do. */
+/* NULL without a key in the request: then all of these say that there is nothing to do. */
 struct rest_key {
 	struct keyed keyed; /* first: again() casts */
 	struct exchange *x;
@@ -16,9 +16,11 @@ struct rest_key {
 };
 
 /* In check(), after the state was set. false: answered (400). */
-bool rest_key_enter(struct exchange *x, struct rest_key *key);
-/* The request failed, or is over: at the latest in release(). */
+bool rest_key_enter(struct exchange *x, struct rest_key **key);
+/* The request failed. */
 void rest_key_leave(struct rest_key *key);
+/* It is over: in release(). Nulls it. */
+void rest_key_free(struct rest_key **key);
 /*
  * In finish(), after exchange_defer() and upload_identify() of all n: KEYED_YOURS go on and commit; KEYED_ANSWERED with *answer;
  * KEYED_LATER return and touch nothing, finish() comes again; KEYED_REFUSED err. uploads are looked at the first time only.

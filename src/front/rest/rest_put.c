@@ -18,10 +18,15 @@ struct put {
 	unsigned char content_digest[SHA256_LEN], repr_digest[SHA256_LEN];
 	struct blob_reservation room; /* what the disk has kept for the body */
 	struct upload *upload;
-	bool identified; /* the body's end has been seen to */
-	struct rest_key key;
-	struct upload_commit commit;
+	bool identified;            /* the body's end has been seen to */
+	struct rest_key *key;       /* NULL: none */
+	struct put_commit *commit;  /* NULL before the body's end: not memory of each slow upload */
 	struct file_record *record; /* the committer's answer */
+};
+
+struct put_commit {
+	struct upload_commit base; /* first */
+	struct put *put;
 };
 
 /* Gives the space back; before the answer, so that who reads it can have it. */
@@ -35,8 +40,9 @@ static void put_release(struct exchange *x)
 {
 	struct put *put = exchange_state(x);
 
-	rest_key_leave(&put->key);
+	rest_key_free(&put->key);
 	put_drop(put);
+	free(put->commit);
 	file_record_unref(&put->record);
 	file_labels_release(&put->labels);
 	free(put);
@@ -70,7 +76,8 @@ static enum http_verdict put_check(struct exchange *x)
 	if (rest_refuse_upload(x, &room))
 		return HTTP_ANSWERED;
 	put = calloc(1, sizeof(*put));
-	if (!put || file_labels_init(&put->labels, &err) < 0) {
+	/* Without any in the query they stay the empty ones. */
+	if (!put || (exchange_query_count(x) > 0 && file_labels_init(&put->labels, &err) < 0)) {
 		free(put);
 		core_admit_end(rest_front(x)->core, &room);
 		err_set(&err, ERR_NO_MEMORY, "an upload");
@@ -116,7 +123,7 @@ static int put_body(struct exchange *x, const void *data, size_t n, struct err *
 	if ((put->upload || begin(x, put, err) == 0) &&
 	    upload_write(put->upload, data, n, err) == 0)
 		return 0;
-	rest_key_leave(&put->key);
+	rest_key_leave(put->key);
 	put_drop(put);
 	return -1;
 }
@@ -124,7 +131,7 @@ static int put_body(struct exchange *x, const void *data, size_t n, struct err *
 /* The exchange was deferred. */
 static void refuse(struct put *put, const struct err *err)
 {
-	rest_key_leave(&put->key);
+	rest_key_leave(put->key);
 	put_drop(put);
 	reply_error(put->x, err);
 	exchange_complete(put->x);
@@ -133,9 +140,9 @@ static void refuse(struct put *put, const struct err *err)
 /* The committer's thread: render and hand the exchange back, nothing more. */
 static void put_committed(struct upload_commit *commit)
 {
-	struct put *put = (struct put *)((char *)commit - offsetof(struct put, commit));
+	struct put *put = ((struct put_commit *)commit)->put;
 
-	if (!rest_key_committed(&put->key, commit))
+	if (!rest_key_committed(put->key, commit))
 		return;
 	put_drop(put);
 	if (commit->result == 0)
@@ -150,16 +157,22 @@ static void put_commit(struct put *put)
 {
 	struct err err;
 
+	if (!put->commit && !(put->commit = malloc(sizeof(*put->commit)))) {
+		err_set(&err, ERR_NO_MEMORY, "an upload");
+		refuse(put, &err);
+		return;
+	}
 	if (upload_seal(put->upload, &put->labels, &err) < 0) {
 		refuse(put, &err);
 		return;
 	}
-	put->commit = (struct upload_commit){.uploads = &put->upload,
-					     .n = 1,
-					     .idempotency = rest_key_of(&put->key),
-					     .done = put_committed,
-					     .records = &put->record};
-	upload_commit(rest_front(put->x)->core, &put->commit);
+	*put->commit = (struct put_commit){.base = {.uploads = &put->upload,
+						    .n = 1,
+						    .idempotency = rest_key_of(put->key),
+						    .done = put_committed,
+						    .records = &put->record},
+					   .put = put};
+	upload_commit(rest_front(put->x)->core, &put->commit->base);
 }
 
 /* What is done once, whatever comes of the key. */
@@ -184,7 +197,7 @@ static void put_finish(struct exchange *x)
 		refuse(put, &err);
 		return;
 	}
-	switch (rest_key_settle(&put->key, "PUT", "/files/NAME", &put->labels, &put->upload, 1,
+	switch (rest_key_settle(put->key, "PUT", "/files/NAME", &put->labels, &put->upload, 1,
 				&first, &err)) {
 	case KEYED_YOURS:
 		put_commit(put);
