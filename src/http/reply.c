@@ -244,11 +244,29 @@ static int try_build(struct exchange *x)
 	return 0;
 }
 
+/*
+ * libmicrohttpd has its own copies of the fields now. What a client takes minutes to read is not to hold ours: with a file nothing
+ * else is in the arena that anybody will look at, unless the handler keeps a state.
+ */
+static void drop_words(struct exchange *x)
+{
+	if (x->reply.kind != REPLY_FILE || x->handler_state != NULL)
+		return;
+	x->reply.first = NULL;
+	x->reply.last = &x->reply.first;
+	x->target = (struct target){0};
+	x->match = (struct router_match){0};
+	x->head_err = NULL;
+	arena_release(&x->arena);
+}
+
 int reply_build(struct exchange *x)
 {
 	struct err err;
-	if (try_build(x) == 0)
+	if (try_build(x) == 0) {
+		drop_words(x);
 		return 0;
+	}
 	(void)err_set(&err, ERR_INTERNAL, "the answer to %s %s could not be built", x->head.method,
 		      x->head.target);
 	x->reply.broken = false;

@@ -83,7 +83,10 @@ void reply_buf(struct exchange *x, struct buf *body);
 /* Memory that outlives the exchange (static), or is held until release(context) is called (worker or event thread; must not block). */
 void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context),
 		  void *context);
-/* sendfile of [offset, offset + n) of fd, which stays open until release(context) is called, on a worker. */
+/*
+ * sendfile of [offset, offset + n) of fd, which stays open until release(context) is called, on a worker. Where no state was set
+ * the exchange's arena goes when the answer is built.
+ */
 void reply_file(struct exchange *x, int fd, int64_t offset, int64_t n,
 		void (*release)(void *context), void *context);
 /*
