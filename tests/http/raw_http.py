@@ -259,6 +259,10 @@ class Connection:
         end = time.monotonic() + (deadline or self.deadline)
         return parse_head(self._read_until(b"\r\n\r\n", end, HEAD_MAX))
 
+    def read(self, n):
+        """The next n bytes, whatever they are."""
+        return self._read_exactly(n, time.monotonic() + self.deadline)
+
     def read_body(self, response, method):
         end = time.monotonic() + self.deadline
         lengths = response.headers.get_all("Content-Length")

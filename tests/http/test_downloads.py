@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import re
+import time
 import unittest
 import urllib.parse
 
@@ -262,6 +263,45 @@ class LargeDownloads(DepotCase):
             connection.reset()
         self.assertEqual(len(self.content(file)), 8 * MIB)
         wait_until(lambda: not self.open_stored_files(8 * MIB), "the descriptors of readers that left are closed")
+
+
+class SlowReaders(DepotCase):
+    """While a client takes nothing the memory of its connection is given back, and what was in it comes back when it goes on."""
+    settings = {"server.event_threads": "1"}
+    SIZE = 8 * MIB  # more than the kernel takes for a client that does not read
+
+    def begin(self, file):
+        connection = self.connect(receive_buffer=65536)
+        connection.send(raw_http.encode_request("GET", file["url"]))
+        self.assertEqual(connection.read_head().status, 200)
+        return connection
+
+    def test_a_file_that_is_read_with_pauses_arrives_as_it_is(self):
+        data = pattern_bytes(self.SIZE, b"slow")
+        file = self.put("big.bin", data)
+        crowd = [self.begin(file) for _ in range(90)]
+        readers, rest = crowd[::15], crowd[1::15]
+        bodies = [connection.read(len(data) // 8) for connection in readers]
+        for _ in range(7):
+            time.sleep(0.15)  # only the pause that it is about: nothing depends on how long it is
+            bodies = [body + connection.read(len(data) // 8) for body, connection in zip(bodies, readers)]
+        for body, connection in zip(bodies, readers):
+            self.assertEqual(sha256(body), file["sha256"])
+            connection.send(raw_http.encode_request("GET", file["url"], [("Range", "bytes=-5")]))
+            self.assertEqual(connection.read_response("GET").body, data[-5:])
+        for connection in rest:
+            connection.reset()
+        self.assertEqual(sha256(self.content(file)), file["sha256"])
+
+    def test_a_file_that_is_removed_while_it_is_read_arrives_and_then_its_space_comes_back(self):
+        data = pattern_bytes(self.SIZE, b"gone")
+        file = self.put("big.bin", data)
+        whole, broken = self.begin(file), self.begin(file)
+        self.assertEqual(self.request("DELETE", file["url"]).status, 204)
+        self.assertEqual(sha256(whole.read(len(data))), file["sha256"])
+        broken.reset()
+        wait_until(lambda: not self.open_stored_files(self.SIZE), "the descriptors of a removed file are closed")
+        self.assertEqual(whole.exchange("GET", file["url"]).status, 404)
 
 
 class ReadersThatLeave(DepotCase):
