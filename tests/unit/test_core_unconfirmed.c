@@ -124,7 +124,8 @@ static void a_file_that_is_still_being_committed_is_not_removed(void **state)
 {
 	struct scene *scene = *state;
 	struct upload *upload = scene_sealed(scene, "x", "bytes", NULL);
-	struct file_record *record = file_record_ref(upload_record(upload));
+	struct file_record *record =
+		file_record_ref((struct file_record *)(uintptr_t)upload_record(upload));
 	struct registration registration = {.files = &record, .n = 1};
 	committer_enter(upload);
 	assert_int_equal(metadata_register(scene->metadata, &registration, 1, &scene->err), 0);
