@@ -65,14 +65,18 @@ static struct arena_block *arena_grow(struct arena *a, size_t n)
 void *arena_alloc(struct arena *a, size_t n)
 {
 	const size_t align = alignof(max_align_t);
-	if (n > a->max - a->used || n > SIZE_MAX / 2)
+	if (n > a->max - a->used || n > SIZE_MAX / 2) {
+		a->failed = true;
 		return NULL;
+	}
 	size_t rounded = (n + align - 1) / align * align;
 	struct arena_block *block = a->blocks;
 	if (block == NULL || rounded > block->size - block->used) {
 		block = arena_grow(a, rounded);
-		if (block == NULL)
+		if (block == NULL) {
+			a->failed = true;
 			return NULL;
+		}
 	}
 	void *piece = block->data + block->used;
 	block->used += rounded;

@@ -44,6 +44,26 @@ static int json_check_depth(const char *text, size_t n, struct err *err)
 	return 0;
 }
 
+/*
+ * jansson's reader does not look whether a character of a string or a number found room: it goes on without it, and "abc" is "ac".
+ * So its allocations are watched, and what was read while one failed counts for nothing.
+ */
+static _Thread_local bool starved;
+
+static void *watched_malloc(size_t n)
+{
+	void *memory = malloc(n);
+	if (memory == NULL)
+		starved = true;
+	return memory;
+}
+
+/* Before any thread: jansson does not lock what this sets. What malloc() gave to it before is given back by the same free(). */
+__attribute__((constructor)) static void watch_jansson(void)
+{
+	json_set_alloc_funcs(watched_malloc, free);
+}
+
 json_t *json_parse(const char *text, size_t n, struct err *err)
 {
 	if (json_check_depth(text, n, err) < 0)
@@ -54,11 +74,12 @@ json_t *json_parse(const char *text, size_t n, struct err *err)
 		return NULL;
 	}
 	json_error_t error;
+	starved = false;
 	json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	if (value != NULL)
+	if (value != NULL && !starved)
 		return value;
-	/* Most of jansson's ways out for want of memory leave no word of it; each of the others has one. */
-	if (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0')
+	json_decref(value);
+	if (starved)
 		err_set(err, ERR_NO_MEMORY, "no memory for JSON");
 	else
 		err_set(err, ERR_INVALID, "JSON: line %d, column %d: %s", error.line, error.column,
@@ -93,7 +114,7 @@ static void print_object(struct json_writer *w, const json_t *object)
 	size_t n = json_object_size(object), i = 0;
 	const char **keys = calloc(n + 1, sizeof(*keys));
 	if (keys == NULL) {
-		w->out->failed = true;
+		w->out->failed = w->out->no_memory = true;
 		return;
 	}
 	json_t *unconst = (json_t *)(uintptr_t)

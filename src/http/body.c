@@ -71,7 +71,15 @@ void *buffers_take(struct buffers *b, size_t *size)
 	}
 	pthread_mutex_unlock(&b->lock);
 	*size = BUFFER_BYTES;
-	return make ? malloc(BUFFER_BYTES) : buffer;
+	if (!make)
+		return buffer;
+	buffer = malloc(BUFFER_BYTES);
+	if (buffer == NULL) { /* another time, then */
+		pthread_mutex_lock(&b->lock);
+		b->left++;
+		pthread_mutex_unlock(&b->lock);
+	}
+	return buffer;
 }
 
 void buffers_give(struct buffers *b, void *buffer)

@@ -204,7 +204,8 @@ int listing_init(struct listing *l, struct metadata *store, const struct list_qu
 	set_start(l);
 	if (set_facets(l, err) < 0)
 		return -1;
-	if (l->params[LIST_FACETS].null || !l->counted_text ||
+	/* A filter without its value would let everything pass. */
+	if (l->memory.failed || l->params[LIST_FACETS].null || !l->counted_text ||
 	    (l->has_search && l->params[LIST_Q].null))
 		return err_set(err, ERR_NO_MEMORY, "a list");
 	return 0;

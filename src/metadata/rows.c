@@ -242,13 +242,13 @@ static int canonical(const struct value *json, struct buf *out, struct err *err)
 
 	if (json->len == 2) {
 		buf_append(out, json->text, json->len);
-		return 0;
+	} else {
+		value = json_parse(json->text, json->len, err);
+		if (!value)
+			return -1;
+		json_print(value, out);
+		json_decref(value);
 	}
-	value = json_parse(json->text, json->len, err);
-	if (!value)
-		return -1;
-	json_print(value, out);
-	json_decref(value);
 	return out->failed ? err_set(err, ERR_NO_MEMORY, "rows") : 0;
 }
 

@@ -163,8 +163,10 @@ int metadata_find(struct metadata *store, const struct uuid *id, struct file_rec
 
 	arena_init(&memory, CALL_MEMORY_MAX);
 	param = value_uuid(&memory, id);
-	rc = store_read(store, "file_by_id", &param, 1, take_record, &record, store_deadline(store),
-			err);
+	/* NULL would be no file's id: a file that is there would not be found. */
+	rc = memory.failed ? err_set(err, ERR_NO_MEMORY, "a file's id")
+			   : store_read(store, "file_by_id", &param, 1, take_record, &record,
+					store_deadline(store), err);
 	arena_release(&memory);
 	if (rc < 0) {
 		file_record_unref(&record);
@@ -201,6 +203,8 @@ static int change(struct metadata *store, struct arena *memory, const char *stat
 	if (store_statement(store, &commands[0], statement, err) < 0 ||
 	    store_statement(store, &commands[1], "notify", err) < 0)
 		return -1;
+	if (memory->failed)
+		return err_set(err, ERR_NO_MEMORY, "a change");
 	if (store_run(store, commands, 2, RUN_WRITE, store_deadline(store), err) < 0)
 		return -1;
 	return commands[0].affected > 0 ? 1 : 0;

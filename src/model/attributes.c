@@ -99,6 +99,8 @@ int attributes_print(const json_t *value, struct buf *out, struct err *err)
 	if (!json_is_object(value))
 		return err_set(err, ERR_INVALID, "attributes: must be an object");
 	json_print(value, out);
+	if (out->no_memory)
+		return no_memory(err);
 	if (out->failed)
 		return err_set(err, ERR_INVALID, "attributes: more than %zu bytes as JSON",
 			       out->max);

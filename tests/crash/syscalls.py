@@ -65,8 +65,6 @@ class Sweep:
         scene.ledger.cycle = cycle
         load = Load(scene.server, scene.ledger, "%d-%d" % (self.options.seed, cycle), clients,
                     Mix(put=40, form=15, patch=20, delete=10, get=15, keys=scene.keys, coarse=True), tolerant=True)
-        if self.options.fault == "enomem":
-            load.refusals = 400  # the JSON parser takes a string without memory for one that is malformed
         load.start()
         end = time.monotonic() + 30
         while load.answers < requests and scene.server.process.poll() is None and time.monotonic() < end:

@@ -54,7 +54,6 @@ class Load:
         self.ledger = ledger
         self.mix = mix or Mix()
         self.tolerant = tolerant
-        self.refusals = 500  # from this status on
         self.deadline = deadline
         self.changed = threading.Condition()
         self.answers = 0
@@ -134,7 +133,7 @@ class Load:
                 connection.close()
 
     def _refused(self, what, response):
-        if not (self.tolerant and response.status >= self.refusals) and not self.broken.is_set():
+        if not (self.tolerant and response.status >= 500) and not self.broken.is_set():
             self.ledger.violation("%s was refused: %r", what, response)
 
     def _upload(self, connection, act, token, door, mine):

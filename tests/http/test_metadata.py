@@ -7,6 +7,8 @@ import unittest
 
 import raw_http
 from depot_case import DepotCase, format_time, on_both_stores, query, wait_until
+from depotd_server import DepotdServer
+from fault_shim import FaultShim
 
 TYPE = ("Content-Type", "application/merge-patch+json")
 
@@ -244,6 +246,37 @@ class Metadata(DepotCase):
         for i, status in enumerate(statuses):
             if status == 200:
                 self.assertEqual(kept.get("k%d" % i), i)
+
+
+class WithoutMemory(DepotCase):
+    """Each allocation of a PATCH fails, one after the other."""
+
+    def test_a_patch_is_stored_whole_or_not_at_all(self):
+        """jansson's reader drops a character that finds no room, and says nothing: "Ümlaut" was stored as "Ümlau"."""
+        shim = FaultShim()
+        self.addCleanup(shim.close)
+        with DepotdServer(environment=shim.environment) as server, self.talking_to(server):
+            file = self.put("before")
+            refused = 0
+            for nth in range(1, 400):
+                changes = {"name": "a name of more than sixteen bytes %d" % nth,
+                           "attributes": {"another long name": ["and a value as long", nth], "Ümlaut-Ümlaut-": "abcdefghijklmno"[nth % 15:]}}
+                shim.set("alloc path=/depotd nth=%d times=1 error=ENOMEM" % nth)
+                try:
+                    answer = self.patch(file["id"], changes)
+                except (raw_http.ConnectionEnded, ConnectionError):
+                    answer = None  # there was no memory for one
+                hit = shim.hits()[0]
+                shim.clear()
+                wanted = {**file, **changes}
+                if answer is not None:
+                    self.assert_status(answer, 200, 500, 503)
+                    refused += answer.status != 200
+                self.assertIn(self.metadata(file["id"]), (wanted,) if answer is not None and answer.status == 200 else (file, wanted))
+                file = self.metadata(file["id"])
+                if not hit:
+                    break
+            self.assertGreater(refused, 10)
 
 
 if __name__ == "__main__":

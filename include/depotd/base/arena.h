@@ -5,6 +5,7 @@
 #ifndef DEPOTD_BASE_ARENA_H
 #define DEPOTD_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena_block;
@@ -13,6 +14,7 @@ struct arena {
 	struct arena_block *room; /* the caller's, or NULL */
 	size_t used;              /* bytes given out so far */
 	size_t max;
+	bool failed; /* a piece was refused since the last release: for those who ask once for many */
 };
 
 void arena_init(struct arena *a, size_t max);

@@ -45,8 +45,8 @@ static void reply_disposition(struct exchange *x, const struct file_record *reco
 
 	buf_init(&value, 16 * (size_t)FILE_NAME_MAX_BYTES);
 	disposition_format(is_inline, record->name, &value);
-	if (!value.failed)
-		reply_header(x, "Content-Disposition", buf_text(&value));
+	/* Without memory for the name: never inline by omission. */
+	reply_header(x, "Content-Disposition", value.failed ? "attachment" : buf_text(&value));
 	buf_release(&value);
 }
 

@@ -170,6 +170,8 @@ static int part_data(void *context, const void *data, size_t n, struct err *err)
 	}
 	if (form->kind == PART_FIELD) {
 		buf_append(&form->field, data, n);
+		if (form->field.no_memory)
+			return err_set(err, ERR_NO_MEMORY, "a field");
 		if (form->field.failed)
 			return err_set(err, ERR_TOO_LARGE,
 				       "the field \"%.64s\" has more than %d bytes",

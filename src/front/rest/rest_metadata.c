@@ -127,6 +127,8 @@ static int patch_body(struct exchange *x, const void *data, size_t n, struct err
 	struct patch *patch = exchange_state(x);
 
 	buf_append(&patch->body, data, n);
+	if (patch->body.no_memory)
+		return err_set(err, ERR_NO_MEMORY, "a patch");
 	if (patch->body.failed)
 		return err_set(err, ERR_TOO_LARGE, "a patch has at most %d bytes", REST_PATCH_MAX);
 	return 0;
