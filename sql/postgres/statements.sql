@@ -452,12 +452,12 @@ SELECT l.id || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)
 --      in 5.
 --   3. What name, sha256 and R leave is counted, by files_probe_all; R with each of the first 4 facets of F, if there is any, by
 --      files_probe_facets, which counts at most 24000 rows in all, as many for each facet and range. Fetch the least,
---      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (8 ms). For
+--      where it is at most 12000 and, beyond 2000, elapsed plus twice what the count took is at most FETCH_TIME (7 ms). For
 --      sha256, and for facet_* with SORT = name, each row is looked up in its table: where there are at most 2000; beyond 50
---      only after files_touch_SOURCE could read them all in TOUCH_TIME (5 ms).
+--      only after files_touch_SOURCE could read them all in TOUCH_TIME (4 ms).
 --   4. F has several: files_rarest with 200 rows says by which of the first 4 to walk.
---   5. Walk by that facet (F empty: all); without q for LIST_TIME (7 ms), else for LIST_TRY (2 ms). Before that, a page
---      until PAGE_TIME (5 ms) where F has at most one and there is no q, name, sha256; out of time, that is all.
+--   5. Walk by that facet (F empty: all); without q for LIST_TIME (6 ms), else for LIST_TRY (2 ms). Before that, a page
+--      until PAGE_TIME (4 ms) where F has at most one and there is no q, name, sha256; out of time, that is all.
 --   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,
 --      spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are the three rarest
 --      trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000 names have all of the

@@ -22,9 +22,9 @@ enum {
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 2, /* a fetch takes more, but what it reads is in memory then */
 	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
-	LIST_TIME_MS = 7,   /* the same; no further pass after this */
-	PAGE_TIME_MS = 5,   /* the same, for finding what is then read all at once */
-	FETCH_TIME_MS = 8,
+	LIST_TIME_MS = 6,   /* the same; no further pass after this */
+	PAGE_TIME_MS = 4,   /* the same, for finding what is then read all at once */
+	FETCH_TIME_MS = 7,
 	SEARCH_TIME_MS = 35,
 	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
 	LEAST_TIME_US = 500, /* that a pass has, however late */

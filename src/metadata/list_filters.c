@@ -18,7 +18,7 @@ enum {
 	PROBE_MOST = 24000, /* rows to count of all facets and ranges together */
 	COUNTED_MAX = 4, /* facets to count and to choose among: to go by one of them is enough */
 	FAR_FEW = 50,    /* so many in any case */
-	TOUCH_TIME_US = 5000, /* since the page was begun */
+	TOUCH_TIME_US = 4000, /* since the page was begun */
 	TOUCH_LEAST_US = 500,
 	NS_PER_US = 1000,
 	RAREST_ROWS = 200, /* the facet that goes farthest in so many is the rarest */

@@ -26,7 +26,7 @@ FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these 
 
 # What the choice of a way is made by; statements.sql says the same.
 CAP_FETCH, CAP_FAR, CAP_PROBE, COUNTED, FAR_FEW, RAREST = 12000, 2000, 24000, 4, 50, 200
-LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME = 0.002, 0.007, 0.005, 0.008, 0.005, 0.0005
+LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME = 0.002, 0.006, 0.004, 0.007, 0.004, 0.0005
 SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST = 5000, 100_000, 2000, 0.030, 0.035, 0.008
 
 
@@ -807,7 +807,7 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]], 0)
         lite.connection.execute("COMMIT")
-        for constants in ((12000, 2000, 24000, 4, 50, 200, 0.002, 0.007, 0.005, 0.008, 0.005, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
+        for constants in ((12000, 2000, 24000, 4, 50, 200, 0.002, 0.006, 0.004, 0.007, 0.004, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
                           (300, 60, 400, 2, 5, 10, 0.0002, 0.0004, 0.0003, 1, 0.0001, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
             (CAP_FETCH, CAP_FAR, CAP_PROBE, COUNTED, FAR_FEW, RAREST, LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME,
              SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST) = constants

@@ -671,6 +671,41 @@ static void filters_together_give_the_same_pages_as_a_loop(void **state)
 	}
 }
 
+/* All of a row's tags, owner and type, and of its attributes those that are plain texts: more than the ways are chosen among. */
+static void by_all_of(struct list_query *query, size_t row)
+{
+	const char *key;
+	json_t *value;
+	size_t i;
+
+	query->owner = rows[row]->owner;
+	query->type = rows[row]->type;
+	json_array_foreach(known[row].tags, i, value) query->tags[query->tag_count++] =
+		json_string_value(value);
+	json_object_foreach(known[row].attributes, key, value)
+	{
+		if (json_is_string(value) && query->attribute_count < LIST_ATTRIBUTES_MAX)
+			query->attributes[query->attribute_count++] =
+				(struct list_attribute){key, json_string_value(value)};
+	}
+}
+
+static void all_filters_of_a_file_give_the_same_pages_as_a_loop(void **state)
+{
+	struct fixture *f = filled(state);
+
+	for (int round = 0; round < 12; round++) {
+		struct list_query query;
+
+		list_query_init(&query);
+		by_all_of(&query, below(ROWS));
+		compare_sorts(f->store, &query);
+		by_size(&query);
+		by_created(&query);
+		compare_sorts(f->store, &query);
+	}
+}
+
 static void pages_of_one_row_give_every_row(void **state)
 {
 	struct fixture *f = filled(state);
@@ -755,6 +790,7 @@ static void a_list_of_nothing_is_empty_and_has_no_next_page(void **state)
 	T(each_filter_with_each_sort_gives_the_same_pages_as_a_loop, setup),                       \
 		T(every_name_and_search_gives_the_same_pages_as_a_loop, setup),                    \
 		T(filters_together_give_the_same_pages_as_a_loop, setup),                          \
+		T(all_filters_of_a_file_give_the_same_pages_as_a_loop, setup),                     \
 		T(pages_of_one_row_give_every_row, setup),                                         \
 		T(an_update_moves_a_file_to_its_new_filters, setup),                               \
 		T(a_list_of_nothing_is_empty_and_has_no_next_page, setup)
