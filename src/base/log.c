@@ -112,14 +112,20 @@ static void line_append(struct line *line, const char *text, size_t n)
 	line->len += n;
 }
 
-/* Controls and what is not UTF-8 become \xNN (every byte of them); all else stays. */
+/* The line and paragraph separators are no controls, but a reader may start a new line at them. */
+static bool breaks_line(uint32_t code)
+{
+	return utf8_is_control(code) || code == 0x2028 || code == 0x2029;
+}
+
+/* What breaks lines and what is not UTF-8 become \xNN (every byte of them); all else stays. */
 static void line_append_escaped(struct line *line, const char *text, size_t n)
 {
 	static const char digits[] = "0123456789abcdef";
 	for (size_t i = 0; i < n;) {
 		uint32_t code = 0;
 		unsigned length = utf8_decode(text + i, n - i, &code);
-		if (length > 0 && !utf8_is_control(code)) {
+		if (length > 0 && !breaks_line(code)) {
 			if (length <= LINE_ROOM - line->len)
 				line_append(line, text + i, length);
 			i += length;

@@ -52,7 +52,7 @@ long utf8_length(const char *text, size_t n)
 
 bool utf8_is_control(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7F && code <= 0x9F) || code == 0x2028 || code == 0x2029;
+	return code < 0x20 || (code >= 0x7F && code <= 0x9F);
 }
 
 size_t utf8_cut(const char *text, size_t n)

@@ -132,8 +132,12 @@ static int take_params(const struct compiled *c, const struct segment *path, str
 		char *value = arena_alloc(arena, path[i].len + 1);
 		if (value == NULL)
 			return err_set(err, ERR_NO_MEMORY, "no memory for the path");
+		/* PUT gives a name, which is wrong; for all else, nothing has such a name. */
 		if (!target_decode(path[i].text, path[i].len, false, value, &len))
-			return err_set(err, ERR_INVALID, "the path is not percent-encoded UTF-8");
+			return err_set(err,
+				       strcmp(c->route->method, "PUT") == 0 ? ERR_INVALID
+									    : ERR_NOT_FOUND,
+				       "the path is not percent-encoded UTF-8");
 		out->params[out->param_count++] = value;
 	}
 	return 0;

@@ -462,6 +462,15 @@ class DigestsOfAForm(DepotCase):
                 with self.stores_nothing():
                     self.assert_refused(self.post(self.digested("%s: %s" % (name, digest_field(b"tarp")))))
 
+    def test_the_digest_of_a_field_covers_the_field(self):
+        for name in ("Content-Digest", "Repr-Digest"):
+            def with_digest_of(data):
+                return [file("f", "a.txt"), Part("tags", "x,y", headers=["%s: %s" % (name, digest_field(data))])]
+            with self.subTest(name=name):
+                self.assertEqual(self.post_files(with_digest_of(b"x,y"))[0]["tags"], ["x", "y"])
+                with self.stores_nothing():
+                    self.assert_refused(self.post(with_digest_of(b"x,z")))
+
     def test_the_content_digest_of_the_request_covers_the_whole_body(self):
         body = encode_form([file("f", "a.txt", b"part"), file("g", "b.txt", b"other")])
         self.post_files(body, headers=[("Content-Digest", digest_field(body))])

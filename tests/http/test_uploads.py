@@ -303,6 +303,15 @@ class NamesOfAPut(DepotCase):
             with self.subTest(code=hex(code)), self.stores_nothing():
                 self.assert_refused(self.request("PUT", "/files/" + quote("a%sb.txt" % chr(code)), (), b"x"))
 
+    def test_a_name_may_have_what_is_no_control(self):
+        for code in (0xa0, 0x200b, 0x2028, 0x2029, 0x202e, 0xfeff, 0xffff, 0x10ffff):
+            with self.subTest(code=hex(code)):
+                name = "a%sb.txt" % chr(code)
+                response = self.request("PUT", "/files/" + quote(name), (), b"x")
+                self.assert_status(response, 201)
+                self.assertEqual(response.json()["name"], name)
+                self.assertEqual([one["name"] for one in self.get("/files?name=" + quote(name)).json()["files"]], [name])
+
     def test_broken_utf_8_is_refused(self):
         for broken in (b"\xff", b"a\xe9b", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82",
                        b"\x80",

@@ -57,12 +57,22 @@ static void where_no_name_is_left_it_is_unnamed(void **state)
 static void controls_and_broken_utf_8_are_refused_wherever_they_stand(void **state)
 {
 	(void)state;
-	static const char *const wrong[] = {
-		"a\nb", "a\x01",   "\x7F",     "a\xC2\x85",    "\xE2\x80\xA8", "\xE2\x80\xA9",
-		"\xFF", "caf\xE9", "\xC0\xAF", "\xED\xA0\x80", "bad\xFF/good", "bad\n/good"};
+	static const char *const wrong[] = {"a\nb",         "a\x01",     "\x7F",     "a\xC2\x85",
+					    "\xFF",         "caf\xE9",   "\xC0\xAF", "\xED\xA0\x80",
+					    "bad\xFF/good", "bad\n/good"};
 	for (size_t i = 0; i < COUNT(wrong); i++)
 		assert_no_name(wrong[i], strlen(wrong[i]));
 	assert_no_name("a\0b", 3);
+}
+
+static void what_is_no_control_may_stand_in_a_name(void **state)
+{
+	(void)state;
+	/* U+2028, U+2029, U+202E, U+FEFF, U+FFFF */
+	static const char *const names[] = {"a\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAE.txt",
+					    "\xEF\xBB\xBFx", "\xEF\xBF\xBF"};
+	for (size_t i = 0; i < COUNT(names); i++)
+		assert_name(names[i], names[i]);
 }
 
 static void a_name_has_at_most_255_characters_not_bytes(void **state)
@@ -105,7 +115,7 @@ static void a_tag_that_is_none_is_refused(void **state)
 	(void)state;
 	struct buf out;
 	buf_init(&out, 1000);
-	static const char *const wrong[] = {"", " ", "a,b", "a\nb", "\xFF", "\xE2\x80\xA8"};
+	static const char *const wrong[] = {"", " ", "a,b", "a\nb", "\xFF", "\xC2\x85"};
 	for (size_t i = 0; i < COUNT(wrong); i++)
 		assert_int_equal(clean_tag(wrong[i], &out), -1);
 	char text[2 * 65 + 1];
@@ -162,6 +172,7 @@ int main(void)
 		cmocka_unit_test(of_a_path_the_last_component_counts),
 		cmocka_unit_test(where_no_name_is_left_it_is_unnamed),
 		cmocka_unit_test(controls_and_broken_utf_8_are_refused_wherever_they_stand),
+		cmocka_unit_test(what_is_no_control_may_stand_in_a_name),
 		cmocka_unit_test(a_name_has_at_most_255_characters_not_bytes),
 		cmocka_unit_test(a_tag_loses_the_blanks_round_it),
 		cmocka_unit_test(a_tag_that_is_none_is_refused),

@@ -85,9 +85,9 @@ static void query_headers_and_peer_are_what_the_client_sent(void **state)
 	client_send(fd, "GET /describe/a?x=%zz HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_expect(fd, 400, NULL);
 	client_send(fd, "GET /describe/%ff HTTP/1.1\r\nHost: a\r\n\r\n");
-	client_expect(fd, 400, NULL);
+	client_expect(fd, 404, NULL);
 	client_send(fd, "GET /describe/a%00b HTTP/1.1\r\nHost: a\r\n\r\n");
-	client_expect(fd, 400, NULL);
+	client_expect(fd, 404, NULL);
 	client_send(fd, "GET /memory HTTP/1.1\r\nHost: a\r\n\r\n");
 	client_expect(fd, 200, "memory");
 	close(fd);

@@ -175,14 +175,19 @@ static void another_method_learns_which_there_are(void **state)
 	assert_int_equal(err.kind, ERR_NOT_IMPLEMENTED);
 }
 
-static void a_path_that_is_not_utf8_is_refused_where_it_matters(void **state)
+static void a_path_that_is_not_utf8_is_a_wrong_name_or_nobody_s(void **state)
 {
 	(void)state;
 	struct router_match m;
 	struct err err;
-	assert_int_equal(match("GET", "/files/%ff", &m, &err), -1);
+	assert_int_equal(match("PUT", "/files/%ff", &m, &err), -1);
 	assert_int_equal(err.kind, ERR_INVALID);
+	assert_int_equal(match("GET", "/files/%ff", &m, &err), -1);
+	assert_int_equal(err.kind, ERR_NOT_FOUND);
 	assert_int_equal(match("GET", "/files/%00", &m, &err), -1);
+	assert_int_equal(err.kind, ERR_NOT_FOUND);
+	assert_int_equal(match("GET", "/files/%zz", &m, &err), -1);
+	assert_int_equal(err.kind, ERR_NOT_FOUND);
 	assert_int_equal(match("GET", "/%ff", &m, &err), 0);
 }
 
@@ -211,7 +216,7 @@ int main(void)
 		TEST(an_encoded_letter_is_the_letter),
 		TEST(other_paths_are_not_there),
 		TEST(another_method_learns_which_there_are),
-		TEST(a_path_that_is_not_utf8_is_refused_where_it_matters),
+		TEST(a_path_that_is_not_utf8_is_a_wrong_name_or_nobody_s),
 		TEST(a_malformed_table_is_a_defect),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,12 +134,12 @@ static void a_client_cannot_forge_a_line(void **state)
 	(void)state;
 	char *out, *err;
 	log_event(LOG_LEVEL_INFO, "id\n<0>", "name %s",
-		  "a\r\n<0>panic\x1B[2J\x7F\xC2\x9B\xFF caf\xC3\xA9");
+		  "a\r\n<0>panic\x1B[2J\x7F\xC2\x9B\xFF\xE2\x80\xA8 caf\xC3\xA9");
 	log_access("GET /\n<0>panic", 14);
 	finish(&out, &err);
 	assert_non_null(strstr(err,
-			       "[id\\x0a<0>] name a\\x0d\\x0a<0>panic\\x1b[2J\\x7f\\xc2\\x9b\\xff "
-			       "caf\xC3\xA9\n"));
+			       "[id\\x0a<0>] name a\\x0d\\x0a<0>panic\\x1b[2J\\x7f\\xc2\\x9b\\xff"
+			       "\\xe2\\x80\\xa8 caf\xC3\xA9\n"));
 	assert_ptr_equal(strchr(err, '\n'), err + strlen(err) - 1);
 	assert_string_equal(out, "GET /\\x0a<0>panic\n");
 	free(out);

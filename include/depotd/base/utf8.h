@@ -12,7 +12,7 @@ enum { UTF8_MAX_BYTES = 4 };
 unsigned utf8_decode(const char *text, size_t n, uint32_t *code);
 /* The number of characters, or -1 where any is malformed. A NUL is a character. */
 long utf8_length(const char *text, size_t n);
-/* C0, DEL, C1 and the line and paragraph separators U+2028 and U+2029. */
+/* C0, DEL and C1: what Unicode has as controls (category Cc). */
 bool utf8_is_control(uint32_t code);
 /* The largest length <= n that does not cut a character in two. */
 size_t utf8_cut(const char *text, size_t n);

@@ -91,6 +91,34 @@ static int read_part_digest(struct form *form, int which, const char *header, co
 	return 0;
 }
 
+/* Both digests a part's header may have are over the same bytes: a part has no coding and no range. */
+static int read_part_digests(struct form *form, const struct multipart_part *part, struct err *err)
+{
+	if (read_part_digest(form, 0, "Content-Digest", part->content_digest, err) < 0)
+		return -1;
+	return read_part_digest(form, 1, "Repr-Digest", part->repr_digest, err);
+}
+
+/* A file's digests are its upload's business. */
+static int check_field_digests(const struct form *form, struct err *err)
+{
+	unsigned char actual[SHA256_LEN];
+
+	if (!form->has_part_digest[0] && !form->has_part_digest[1])
+		return 0;
+	if (digest_sha256(buf_text(&form->field), form->field.len, actual, err) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		if (form->has_part_digest[i] &&
+		    memcmp(actual, form->part_digest[i], SHA256_LEN) != 0)
+			return err_set(err, ERR_INVALID,
+				       "the field \"%.64s\" does not have the SHA-256 digest that "
+				       "was announced",
+				       buf_text(&form->field_name));
+	}
+	return 0;
+}
+
 static int part_begin(void *context, const struct multipart_part *part, struct err *err)
 {
 	struct form *form = context;
@@ -102,7 +130,7 @@ static int part_begin(void *context, const struct multipart_part *part, struct e
 		form->kind = *part->name && strcmp(part->name, "_charset_") != 0 ? PART_FIELD
 										 : PART_IGNORED;
 		buf_puts(&form->field_name, part->name);
-		return 0;
+		return read_part_digests(form, part, err);
 	}
 	form->kind = PART_FILE;
 	form->no_file_name = part->filename_len == 0;
@@ -112,9 +140,7 @@ static int part_begin(void *context, const struct multipart_part *part, struct e
 		buf_puts(&form->client_type, part->content_type);
 	if (form->field.failed || form->client_type.failed)
 		return err_set(err, ERR_NO_MEMORY, "the headers of a part");
-	if (read_part_digest(form, 0, "Content-Digest", part->content_digest, err) < 0)
-		return -1;
-	return read_part_digest(form, 1, "Repr-Digest", part->repr_digest, err);
+	return read_part_digests(form, part, err);
 }
 
 static int grow(struct form *form, struct err *err)
@@ -184,9 +210,12 @@ static int part_end(void *context, struct err *err)
 {
 	struct form *form = context;
 
-	if (form->kind == PART_FIELD)
+	if (form->kind == PART_FIELD) {
+		if (check_field_digests(form, err) < 0)
+			return -1;
 		return file_labels_add(&form->labels, buf_text(&form->field_name),
 				       buf_text(&form->field), form->field.len, err);
+	}
 	if (form->kind != PART_FILE)
 		return 0;
 	if (!form->current) {
