@@ -128,7 +128,7 @@ class WithScriptsTest(PageTestCase):
         self.assertEqual(self.stored("labelled.txt")["tags"], ["q4", "blue"])
         self.assertIsNotNone(self.stored("labelled.txt")["expires_at"])
         self.assertEqual(self.browser.texts(self.row("labelled.txt") + " .tag"), ["q4", "blue"])
-        self.assertIn("Expires", self.browser.find(self.row("labelled.txt") + " .expires").text)
+        self.assertIn("Expires in 7 days", self.browser.find(self.row("labelled.txt") + " .expires").text)
 
     def test_a_dropped_file_is_uploaded(self):
         self.browser.script(

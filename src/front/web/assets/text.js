@@ -60,10 +60,12 @@ export function when(iso) {
 	const date = new Date(iso);
 	const minutes = (date - Date.now()) / 60000;
 	const distance = Math.abs(minutes);
+	// What has been kept for seven days a moment ago expires in seven days, not in six and a bit.
+	const whole = minutes > 0 ? Math.round : Math.trunc;
 	if (distance < 1) return relative.format(0, "second");
-	if (distance < 60) return relative.format(Math.trunc(minutes), "minute");
-	if (distance < 60 * 24) return relative.format(Math.trunc(minutes / 60), "hour");
-	if (distance < 60 * 24 * 7) return relative.format(Math.trunc(minutes / 60 / 24), "day");
+	if (distance < 60) return relative.format(whole(minutes), "minute");
+	if (distance < 60 * 24) return relative.format(whole(minutes / 60), "hour");
+	if (distance < 60 * 24 * 7) return relative.format(whole(minutes / 60 / 24), "day");
 	return days.format(date);
 }
 
