@@ -1,6 +1,7 @@
 /* SHA-256 by libcrypto, and the two text forms of bytes. Any thread. */
 #include "depotd/base/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -17,7 +18,9 @@ static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
 
 static void sha256_fetch(void)
 {
-	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	/* Without memory for its own context OpenSSL 3.0 would go on with a lock that is not there. */
+	if (OSSL_LIB_CTX_get0_global_default())
+		sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 }
 
 static int digest_fail(const char *what, struct err *err)
