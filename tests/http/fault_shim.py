@@ -56,7 +56,6 @@ class FaultShim:
             raise ValueError("too many rules")
         self._number(0, self._generation + 1)  # odd: not to be read now
         self._map[TEXT_AT:TEXT_AT + len(text)] = text
-        self._map[COUNTERS_AT:COUNTERS_AT + RULES_MAX * 16] = bytes(RULES_MAX * 16)
         self._generation += 2
         self._number(0, self._generation)
 

@@ -252,13 +252,15 @@ static void parse(struct table *table, char *text)
 	}
 }
 
-/* Takes over what the test wrote, unless another thread does or the test is still writing. */
+/*
+ * Takes over what the test wrote, unless it is still writing. Whoever comes while another thread does this waits for it: by the old
+ * rules he would be judged after the test has seen its own call return.
+ */
 static void reload(void)
 {
 	static unsigned next;
 	static char text[CONTROL_SIZE - TEXT_AT];
-	if (pthread_mutex_trylock(&loading) != 0)
-		return;
+	pthread_mutex_lock(&loading);
 	uint64_t generation = atomic_load(control);
 	if (generation % 2 == 0 && generation != atomic_load(&loaded)) {
 		memcpy(text, (const char *)control + TEXT_AT, sizeof(text) - 1);
