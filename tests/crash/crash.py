@@ -86,8 +86,12 @@ class Job:
         self.title = title
         self.scenario = scenario
         self.timeout = timeout
-        self.arguments = [part for key, value in arguments.items() if value != ""
-                          for part in ("--" + key.replace("_", "-"), str(value))]
+        self.arguments = []
+        for key, value in arguments.items():
+            if value is True:
+                self.arguments += ["--" + key.replace("_", "-")]
+            elif value != "":
+                self.arguments += ["--" + key.replace("_", "-"), str(value)]
 
     def run(self, environment):
         """(verdict, seconds, output)"""
