@@ -153,7 +153,7 @@ static int try_append(struct core *core, struct journal_record *records, size_t 
 	pthread_mutex_lock(&intake->appending);
 	n += take_marks(intake, records + n, marks);
 	if (n > 0)
-		rc = journal_try_append(intake->journal, records, n, meanwhile, segments, err);
+		rc = journal_append(intake->journal, records, n, meanwhile, segments, err);
 	settle_marks(intake, rc == 0);
 	pthread_mutex_unlock(&intake->appending);
 	if (rc == 0 && n > 0)

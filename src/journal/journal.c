@@ -268,21 +268,10 @@ static int append(struct journal *journal, const struct journal_record *records,
 	return rc;
 }
 
-int journal_try_append(struct journal *journal, const struct journal_record *records, size_t n,
-		       const struct journal_meanwhile *meanwhile, unsigned *segments,
-		       struct err *err)
+int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
+		   const struct journal_meanwhile *meanwhile, unsigned *segments, struct err *err)
 {
 	return append(journal, records, n, false, meanwhile, segments, err);
-}
-
-int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
-		   const struct journal_meanwhile *meanwhile, struct err *err)
-{
-	unsigned segments;
-	while (append(journal, records, n, false, meanwhile, &segments, err) < 0)
-		if (err->kind != ERR_BUSY || journal_await_room(journal, segments, err) < 0)
-			return -1;
-	return 0;
 }
 
 int journal_carry(struct journal *journal, const struct journal_record *records, size_t n,

@@ -76,11 +76,22 @@ static struct journal_record make_record(unsigned number, char *body, size_t len
 					       journal_checksum(head, sizeof(head), body, length)};
 }
 
+/* As core appends: what finds no room waits for it. */
+static int append_waiting(struct journal *journal, const struct journal_record *records, size_t n,
+			  const struct journal_meanwhile *meanwhile, struct err *err)
+{
+	unsigned segments;
+	while (journal_append(journal, records, n, meanwhile, &segments, err) < 0)
+		if (err->kind != ERR_BUSY || journal_await_room(journal, segments, err) < 0)
+			return -1;
+	return 0;
+}
+
 static int append_one(struct scene *scene, unsigned number, size_t length)
 {
 	char *body = malloc(length ? length : 1);
 	struct journal_record record = make_record(number, body, length);
-	int rc = journal_append(scene->journal, &record, 1, NULL, &scene->err);
+	int rc = append_waiting(scene->journal, &record, 1, NULL, &scene->err);
 	free(body);
 	return rc;
 }
@@ -148,7 +159,7 @@ static void a_batch_of_many_records_is_one(void **state)
 	struct journal_record records[N];
 	for (unsigned i = 0; i < N; i++)
 		records[i] = make_record(i + 1, bodies[i], sizeof(bodies[i]));
-	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), 0);
+	assert_int_equal(append_waiting(scene->journal, records, N, NULL, &scene->err), 0);
 	reopen(scene);
 	replay(scene);
 	expect_seen(scene, 1, N);
@@ -162,7 +173,7 @@ static void a_batch_larger_than_the_memory_for_one_is_several(void **state)
 	struct journal_record records[N];
 	for (unsigned i = 0; i < N; i++)
 		records[i] = make_record(i + 1, bodies + (size_t)i * LENGTH, LENGTH);
-	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), 0);
+	assert_int_equal(append_waiting(scene->journal, records, N, NULL, &scene->err), 0);
 	free(bodies);
 	reopen(scene);
 	replay(scene);
@@ -188,7 +199,7 @@ static void something_else_is_done_once_while_the_disk_writes(void **state)
 		unsigned done = 0;
 		struct journal_meanwhile meanwhile = {count, &done};
 		assert_int_equal(
-			journal_append(scene->journal, records, n, &meanwhile, &scene->err), 0);
+			append_waiting(scene->journal, records, n, &meanwhile, &scene->err), 0);
 		assert_int_equal(done, 1);
 		all += n;
 		replay(scene);
@@ -208,7 +219,7 @@ static void without_asynchronous_writes_the_journal_is_the_same(void **state)
 	commit_close(scene->journal);
 	for (unsigned i = 1; i <= 2; i++)
 		assert_int_equal(append_one(scene, i, 5000), 0);
-	assert_int_equal(journal_append(scene->journal, &record, 1, &meanwhile, &scene->err), 0);
+	assert_int_equal(append_waiting(scene->journal, &record, 1, &meanwhile, &scene->err), 0);
 	assert_int_equal(done, 1);
 	reopen(scene);
 	replay(scene);
@@ -277,7 +288,7 @@ static void *append_when_there_is_room(void *context)
 	struct waiting_append *append = context;
 	static char body[JOURNAL_BODY_MAX];
 	struct journal_record record = make_record(1, body, sizeof(body));
-	append->rc = journal_append(append->scene->journal, &record, 1, NULL, &append->err);
+	append->rc = append_waiting(append->scene->journal, &record, 1, NULL, &append->err);
 	return NULL;
 }
 
@@ -319,14 +330,13 @@ static void what_a_checkpoint_carries_over_has_room_in_a_full_journal(void **sta
 	uint64_t mark = journal_rotate(scene->journal);
 	assert_int_equal(journal_carry(scene->journal, &carried, 1, &scene->err), 0);
 	/* There is room behind it, but it may not be all that is to be carried. */
-	assert_int_equal(journal_try_append(scene->journal, &more, 1, NULL, &segments, &scene->err),
+	assert_int_equal(journal_append(scene->journal, &more, 1, NULL, &segments, &scene->err),
 			 -1);
 	assert_int_equal(scene->err.kind, ERR_BUSY);
 	assert_int_equal(journal_carry(scene->journal, &carried, 1, &scene->err), 0);
 	journal_carried(scene->journal);
 	assert_int_equal(journal_drop(scene->journal, mark, &scene->err), 0);
-	assert_int_equal(journal_try_append(scene->journal, &more, 1, NULL, &segments, &scene->err),
-			 0);
+	assert_int_equal(journal_append(scene->journal, &more, 1, NULL, &segments, &scene->err), 0);
 	replay(scene);
 	assert_int_equal(scene->summary.records, 3);
 }
@@ -343,7 +353,7 @@ static void an_append_that_never_has_room_leaves_nothing_and_waits_for_nothing(v
 	struct journal_config config = {
 		.directory = scene->directory, .size = 4 << 20, .full_wait_ms = 3600 * 1000};
 	assert_int_equal(journal_open(&config, &scene->journal, &scene->err), 0);
-	assert_int_equal(journal_append(scene->journal, records, N, NULL, &scene->err), -1);
+	assert_int_equal(append_waiting(scene->journal, records, N, NULL, &scene->err), -1);
 	assert_int_equal(scene->err.kind, ERR_BUSY);
 	replay(scene);
 	assert_int_equal(scene->summary.records, 0);
@@ -395,7 +405,7 @@ static void damage_in_one_body_costs_that_record_alone(void **state)
 	struct journal_record records[3];
 	for (unsigned i = 0; i < 3; i++)
 		records[i] = make_record(i + 1, bodies[i], sizeof(bodies[i]));
-	assert_int_equal(journal_append(scene->journal, records, 3, NULL, &scene->err), 0);
+	assert_int_equal(append_waiting(scene->journal, records, 3, NULL, &scene->err), 0);
 	assert_int_equal(append_one(scene, 4, 10), 0);
 	damage(scene, 0, BLOCK + 7000, 1); /* in the second one's */
 	reopen(scene);

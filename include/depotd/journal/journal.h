@@ -75,16 +75,11 @@ struct journal_meanwhile {
 /*
  * Makes the records durable, in order, behind all that were appended before. 0 all of them are; -1 none counts (some may be
  * found by a replay all the same: the caller says later that they do not count). At least one record. meanwhile may be NULL.
- */
-int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
-		   const struct journal_meanwhile *meanwhile, struct err *err);
-/*
- * The same for who holds what a checkpoint needs: it never waits for room. ERR_BUSY: there is none; the caller lets go, has
+ * Never waits for room, which a checkpoint makes. ERR_BUSY: there is none; the caller lets go of what a checkpoint needs, has
  * journal_await_room() make it or wait for it, and asks again. *segments: how many are wanted.
  */
-int journal_try_append(struct journal *journal, const struct journal_record *records, size_t n,
-		       const struct journal_meanwhile *meanwhile, unsigned *segments,
-		       struct err *err);
+int journal_append(struct journal *journal, const struct journal_record *records, size_t n,
+		   const struct journal_meanwhile *meanwhile, unsigned *segments, struct err *err);
 int journal_await_room(struct journal *journal, unsigned segments, struct err *err);
 /*
  * What a checkpoint must write before it may drop anything has room kept for it: so many bytes, as the caller reckons.
