@@ -213,18 +213,11 @@ static int check_content(struct upload *upload, const unsigned char sha256[SHA25
 	return 0;
 }
 
-/* Tags and attributes as compact JSON text; "[]" and "{}" without labels. */
 static int print_labels(const struct file_labels *labels, struct buf *tags, struct buf *attributes,
 			struct err *err)
 {
-	if (labels && labels->tags)
-		json_print(labels->tags, tags);
-	else
-		buf_puts(tags, "[]");
-	if (labels && labels->attributes)
-		json_print(labels->attributes, attributes);
-	else
-		buf_puts(attributes, "{}");
+	file_labels_print_tags(labels, tags);
+	file_labels_print_attributes(labels, attributes);
 	if (tags->no_memory || attributes->no_memory)
 		return err_set(err, ERR_NO_MEMORY, "tags and attributes");
 	if (tags->failed || attributes->failed)

@@ -125,6 +125,22 @@ void file_labels_release(struct file_labels *labels)
 	*labels = (struct file_labels){0};
 }
 
+void file_labels_print_tags(const struct file_labels *labels, struct buf *out)
+{
+	if (labels != NULL && labels->tags != NULL)
+		json_print(labels->tags, out);
+	else
+		buf_puts(out, "[]");
+}
+
+void file_labels_print_attributes(const struct file_labels *labels, struct buf *out)
+{
+	if (labels != NULL && labels->attributes != NULL)
+		json_print(labels->attributes, out);
+	else
+		buf_puts(out, "{}");
+}
+
 /* A comma-separated list; empty pieces are nothing ("a,,b" and an untouched field of a form). */
 static int add_tags(json_t *tags, const char *value, size_t n, struct err *err)
 {

@@ -73,15 +73,9 @@ int idempotency_key_parse(const char *value, char out[IDEMPOTENCY_KEY_MAX + 1], 
 static void write_labels(const struct file_labels *labels, struct json_writer *w)
 {
 	json_raw(w, ""); /* no more than the comma: both are printed as canonical text */
-	if (labels->tags != NULL)
-		json_print(labels->tags, w->out);
-	else
-		buf_puts(w->out, "[]");
+	file_labels_print_tags(labels, w->out);
 	json_raw(w, "");
-	if (labels->attributes != NULL)
-		json_print(labels->attributes, w->out);
-	else
-		buf_puts(w->out, "{}");
+	file_labels_print_attributes(labels, w->out);
 	json_int(w, labels->expires_in_ms);
 	json_int(w, labels->visibility);
 }

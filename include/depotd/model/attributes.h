@@ -33,6 +33,9 @@ void file_labels_release(struct file_labels *labels);
 /* One text field: `tags`, `expires_in`, `visibility`, else an attribute `key`. -1 ERR_INVALID names the field. */
 int file_labels_add(struct file_labels *labels, const char *key, const char *value, size_t n,
 		    struct err *err);
+/* Appended as compact JSON text, "[]" and "{}" where there are none; labels may be NULL. A failure is the buffer's. */
+void file_labels_print_tags(const struct file_labels *labels, struct buf *out);
+void file_labels_print_attributes(const struct file_labels *labels, struct buf *out);
 
 /*
  * RFC 7396 merge patch `patch` (JSON text) of a record's name, tags, attributes, visibility, expires_at; anything else in
