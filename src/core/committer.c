@@ -1,14 +1,15 @@
 /*
  * The group committer: uploads that end together become durable together, and get their rows in one transaction.
  *
- * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are durable
- * and have no names; publishers give them theirs first. Then the rows are written and all are answered. Journal and database are two
- * desks, one behind the other: while one batch is with the database the next is being journaled. Whoever brings a request to
- * a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a crowd has one at each
- * desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names without rows;
- * what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files all come to be, or
- * none. What the journal has the database need not have written out yet (unconfirmed.c). While the database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the
- * publishers'; each desk is one thread's at a time.
+ * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are
+ * durable and have no names; publishers give them theirs first. Then the rows are written and all are answered. Journal and
+ * database are two desks, one behind the other: while one batch is with the database the next is being journaled. Whoever
+ * brings a request to a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a
+ * crowd has one at each desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names
+ * without rows; what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files
+ * all come to be, or none. What the journal has the database need not have written out yet (unconfirmed.c). While the
+ * database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the publishers';
+ * each desk is one thread's at a time.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -22,8 +23,8 @@
 enum {
 	BATCH_MAX = 256, /* requests in one transaction */
 	/*
-	 * So few requests have the journal's and the database's time at once, where both are free; more are faster served one batch behind
-	 * the other.
+	 * So few requests have the journal's and the database's time at once, where both are free; more are faster served one batch
+	 * behind the other.
 	 */
 	HEAD_START_MAX = 4,
 	/*
@@ -311,6 +312,7 @@ static bool prepare_rows(struct core *core, struct upload_commit **commits, size
 	return registering->records != NULL;
 }
 
+/* What begin_rows() works on. */
 struct head_start {
 	struct core *core;
 	size_t n; /* at the database's desk */
@@ -324,11 +326,12 @@ struct head_start {
  */
 static void begin_rows(void *context)
 {
-	struct head_start *this = context;
-	struct core *core = this->core;
-	if (prepare_rows(core, core->committer->database.commits, this->n, &this->registering))
-		this->registering.start = metadata_register_begin(
-			core->metadata, core->committer->registrations, this->n);
+	struct head_start *head_start = context;
+	struct core *core = head_start->core;
+	if (prepare_rows(core, core->committer->database.commits, head_start->n,
+			 &head_start->registering))
+		head_start->registering.start = metadata_register_begin(
+			core->metadata, core->committer->registrations, head_start->n);
 }
 
 /* The requests are not those that were begun with: some have failed meanwhile. */
@@ -418,8 +421,8 @@ static size_t journal_bytes(const struct upload_commit *commit)
 }
 
 /*
- * Takes what waits into the desk's commits, as long as it has no more than so many bytes for the journal; 0, and nobody minds the desk
- * any more, where nothing waits.
+ * Takes what waits into the desk's commits, as long as it has no more than so many bytes for the journal; 0, and nobody minds
+ * the desk any more, where nothing waits.
  */
 static size_t take_locked(struct desk *desk, size_t most)
 {

@@ -57,3 +57,8 @@ bool committer_has(struct core *core, const struct uuid *id)
 	pthread_mutex_unlock(&core->committing_lock);
 	return upload != NULL;
 }
+
+bool row_comes(struct core *core, const struct uuid *id)
+{
+	return committer_has(core, id) || pending_has(core, id);
+}

@@ -55,14 +55,14 @@ struct core {
 	_Atomic int64_t descriptions_doubted_ns;
 
 	/*
-	 * Uploads on their way to a row, from before they have a name until their answer, so that the sweep spares bytes whose row is on its way, whatever the
-	 * grace. An upload enters before it gets a name and leaves after its row was committed.
+	 * Uploads on their way to a row, so that the sweep spares their bytes whatever the grace. An upload enters before it gets a
+	 * name and leaves after its row was committed.
 	 */
 	pthread_mutex_t committing_lock; /* guards the list */
 	struct upload *committing;
 	pthread_mutex_t sweeping; /* one sweep at a time */
-	uint64_t
-		counted; /* guarded by sweeping: metadata_registered() when the marks were last counted on */
+	/* guarded by sweeping: metadata_registered() when the marks were last counted on */
+	uint64_t counted;
 	/* By id: reading a file's description and replacing it is one step. */
 	pthread_mutex_t describing[DESCRIBE_STRIPES];
 
@@ -88,6 +88,8 @@ void committer_leave(struct upload *upload);
 /* Requests that wait for the batch after the one that is being committed. */
 size_t committer_depth(struct core *core);
 bool committer_has(struct core *core, const struct uuid *id);
+/* Whether somebody is about to write this file's row. While the caller has unconfirmed_hold(), nobody begins to. */
+bool row_comes(struct core *core, const struct uuid *id);
 /* Takes out of ids[0..n) those whose rows are on their way, however long that takes; returns how many are left. */
 size_t committer_spare(struct core *core, struct uuid *ids, size_t n);
 

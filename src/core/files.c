@@ -375,8 +375,7 @@ int files_remove(struct core *core, const struct uuid *id, struct err *err)
 	file_record_unref(&record);
 	unconfirmed_hold(core);
 	/* A row that somebody may be about to write would be back after its removal. From here on nobody begins to. */
-	bool comes = committer_has(core, id) || pending_has(core, id);
-	rc = comes ? not_registered_yet(err) : remove_row(core, id, err);
+	rc = row_comes(core, id) ? not_registered_yet(err) : remove_row(core, id, err);
 	unconfirmed_release(core, id, rc == 1);
 	if (rc == 0 && may_come(core, id))
 		return not_registered_yet(err);

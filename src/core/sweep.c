@@ -49,8 +49,9 @@ static int sweep_expired(struct core *core, struct sweep_summary *summary, struc
 		for (size_t i = 0; i < list.n; i++) {
 			const struct uuid *id = &list.files[i]->id;
 			unconfirmed_hold(core);
-			bool comes = committer_has(core, id) || pending_has(core, id);
-			int rc = comes ? 0 : metadata_remove_expired(core->metadata, id, now, err);
+			int rc = row_comes(core, id)
+					 ? 0
+					 : metadata_remove_expired(core->metadata, id, now, err);
 			unconfirmed_release(core, id, rc == 1);
 			cache_drop(core->cache, id);
 			if (rc < 0) {
