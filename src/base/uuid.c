@@ -1,4 +1,4 @@
-/* UUID version 7. One atomic word holds time and counter together, so no two ids are alike whatever their random bits. Any thread. */
+/* UUID version 7. One atomic word has time and counter together, so no two ids are alike whatever their random bits. Any thread. */
 #include "depotd/base/uuid.h"
 
 #include <stdatomic.h>

@@ -102,8 +102,8 @@ int fs_mark(struct blob_store *store, struct buf *out, struct err *err)
 }
 
 /*
- * A text of the same length goes over the old one: a few bytes in one sector, which a disk writes whole or not at all. It changes no
- * metadata, so this sync waits for no other writer, however often it comes. 1 done, 0 not so, -1 with errno.
+ * A text of the same length goes over the old one: a few bytes in one sector, which a disk writes whole or not at all. It
+ * changes no metadata, so this sync waits for no other writer, however often it comes. 1 done, 0 not so, -1 with errno.
  */
 static int overwrite_mark(struct blob_filesystem *fs, const char *text, size_t n)
 {

@@ -1,9 +1,9 @@
 /*
  * The checkpoint: makes the small files durable that so far only the journal holds, and begins the journal anew.
  *
- * Invariants: nothing leaves the journal before its files were synced by a call that said so, or written again and synced one by one;
- * what waits for the database is written into the new journal before the old one goes. Threads: the checkpoint's own, that of
- * the segments, and whoever starts or stops core.
+ * Invariants: nothing leaves the journal before its files were synced by a call that said so, or written again and synced one
+ * by one; what waits for the database is written into the new journal before the old one goes. Threads: the checkpoint's own,
+ * that of the segments, and whoever starts or stops core.
  */
 #include <errno.h>
 #include <signal.h>

@@ -20,8 +20,8 @@
  */
 enum { CHECKPOINT_PART = 2 };
 /*
- * What waits for the database is twice in the journal while a checkpoint carries it over: this part of the size at the most, so that uploads have the
- * other half. What is appended at once is a small part.
+ * What waits for the database is twice in the journal while a checkpoint carries it over: this part of the size at the most,
+ * so that uploads have the other half. What is appended at once is a small part.
  */
 enum { CARRY_PART = 4, BATCH_PART = 8 };
 /* Uploads wait for a checkpoint so long; with what the database may take they are answered in five seconds. */

@@ -47,11 +47,11 @@ struct intake {
 	int64_t checkpoint_bytes; /* so many live ones are time for a checkpoint */
 	int64_t carry_max;        /* of intake_carry_bytes(): more uploads are not taken */
 	size_t batch_bytes; /* of files that are appended at once, where one request alone has no more */
-	/* Counts checkpoints, each after it turned the journal: what was appended after reading a number outlives that checkpoint. */
+	/* Counts checkpoints, each after it turned the journal: what is appended after reading a number outlives that one. */
 	atomic_uint_fast64_t turn;
 
-	pthread_mutex_t
-		removing; /* one removal waits for its mark; others find theirs taken along */
+	/* one removal waits for its mark; others find theirs taken along */
+	pthread_mutex_t removing;
 	pthread_mutex_t checkpointing; /* two at a time would free the same segments */
 	pthread_mutex_t appending;     /* one append at a time has `written` */
 	/*
@@ -61,8 +61,8 @@ struct intake {
 	pthread_mutex_t turning;
 
 	pthread_mutex_t lock; /* guards all below */
-	struct buf
-		marks; /* MARK_LEN each; not in the journal yet, in the order that they were made */
+	/* MARK_LEN each; not in the journal yet, in the order that they were made */
+	struct buf marks;
 	struct buf written;                 /* those that an append under way is making durable */
 	uint64_t marks_made, marks_durable; /* how many ever */
 	int64_t live_since; /* monotonic ns of the first record since the last checkpoint; 0: none */
@@ -86,8 +86,8 @@ void intake_stop(struct core *core);
 int intake_append(struct core *core, struct upload_commit **commits, size_t n,
 		  const struct journal_meanwhile *meanwhile, struct err *err);
 /*
- * The same of requests whose files wait for the database. Never waits, as the caller has `turning`, which a checkpoint needs: ERR_BUSY is to be
- * tried again after intake_await_room() without it, with the number of segments that this says.
+ * The same of requests whose files wait for the database. Never waits, as the caller has `turning`, which a checkpoint needs:
+ * ERR_BUSY is to be tried again after intake_await_room() without it, with the number of segments that this says.
  */
 int intake_append_pending(struct core *core, struct upload_commit **commits, size_t n,
 			  unsigned *segments, struct err *err);

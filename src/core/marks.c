@@ -7,9 +7,10 @@
  * unless it was set back. Then the mark does not move any more, and nothing is removed, until `reindex` (or `check --repair`) has
  * given every file its row and settles the two. A directory without a mark is new or was written by an earlier release: it gets
  * one. A database without a row for a directory that has a mark is another one, or was lost; unless it is empty and the directory
- * nearly so, as after trying things out: then it takes the directory over, and what little is in there is garbage like any. Each directory has its own row, so nodes that
- * share a database do not hide each other's loss. Counted within a second or two of a registration (sweep.c), so what can be
- * missed is a database set back to a moment in the last two seconds before a crash.
+ * nearly so, as after trying things out: then it takes the directory over, and what little is in there is garbage like any.
+ * Each directory has its own row, so nodes that share a database do not hide each other's loss. Counted within a second or
+ * two of a registration (sweep.c), so what can be missed is a database set back to a moment in the last two seconds before a
+ * crash.
  * Threads: the sweeper's; the command line, beside it: then one more than the other is as good.
  */
 #include <errno.h>

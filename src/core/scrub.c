@@ -86,8 +86,8 @@ static bool wait_until(struct core *core, int64_t until_ns, bool wakeable)
 static void attend(struct core *core);
 
 /*
- * Waits until n bytes are within the rate. What the reading itself took counts; more than that is not saved up while there is nothing
- * to do. What cannot wait for the end of a large file is attended to meanwhile, unpaid. False: stop.
+ * Waits until n bytes are within the rate. What the reading itself took counts; more than that is not saved up while there is
+ * nothing to do. What cannot wait for the end of a large file is attended to meanwhile, unpaid. False: stop.
  */
 static bool pay(struct core *core, int64_t n)
 {
@@ -416,8 +416,8 @@ static void *scrubber_thread(void *context)
 	bool stop = false;
 	while (!stop) {
 		struct scrub_summary summary;
-		struct err
-			ignored; /* health and metrics say what is away; the next round tries again */
+		/* health and metrics say what is away; the next round tries again */
+		struct err ignored;
 		int rc = maintenance_scrub(core, &summary, &ignored);
 		int64_t ms = rc < 0 && pause < SECOND_MS ? SECOND_MS : pause;
 		stop = wait_until(core, clock_monotonic_ns() + ms * 1000000, true);

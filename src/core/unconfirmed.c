@@ -254,8 +254,8 @@ static int register_all_again(struct core *core, struct err *err)
 }
 
 /*
- * Remembers the life that the database is in, unless somebody came into the list meanwhile who may have committed in the one before.
- * Whoever comes later sees that the number is another.
+ * Remembers the life that the database is in, unless somebody came into the list meanwhile who may have committed in the one
+ * before. Whoever comes later sees that the number is another.
  */
 static bool begin_life(struct unconfirmed *unconfirmed, const char *life)
 {

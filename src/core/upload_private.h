@@ -51,8 +51,8 @@ void upload_move(struct upload *upload, enum upload_state to);
 void upload_free(struct upload **upload);
 
 /*
- * The rows of these requests have to wait: makes that durable and has the follower see to it (commit_pending.c). Those for which that
- * worked have the result 0 and the records of their answer.
+ * The rows of these requests have to wait: makes that durable and has the follower see to it (commit_pending.c). Those for
+ * which that worked have the result 0 and the records of their answer.
  */
 int commits_write_pending(struct core *core, struct upload_commit **commits, size_t n,
 			  struct err *err);

@@ -36,8 +36,8 @@ struct conn {
 	struct exchange *x; /* the request under way, or NULL */
 	struct stash stash;
 	size_t scanned; /* how much of the stash was searched for the head's end */
-	struct framing *
-		skip; /* the rest of a refused body, to be passed over before the next head; or NULL */
+	/* the rest of a refused body, to be passed over before the next head; or NULL */
+	struct framing *skip;
 	uint64_t skip_left;   /* how many more bytes of it are put up with */
 	bool stash_is_fresh;  /* the stash may hold a whole head: look before reading */
 	bool kernel_has_more; /* the last read filled its buffer */
@@ -79,9 +79,8 @@ ssize_t socket_read(int fd, void *data, size_t n); /* one recv, past the gate */
 struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd);
 void conn_free(struct conn *c);
 void conn_set_phase(struct conn *c, enum conn_phase phase); /* its deadline begins now */
-void conn_turn(
-	struct conn *c,
-	enum conn_phase phase); /* within a body: CONN_BODY or CONN_WORK; its windows go on */
+/* within a body: CONN_BODY or CONN_WORK; its windows go on */
+void conn_turn(struct conn *c, enum conn_phase phase);
 int conn_set_lowat(struct conn *c, uint64_t bytes);
 int addresses_init(struct http_server *server, struct err *err);
 void addresses_release(struct http_server *server);

@@ -2,8 +2,8 @@
  * The life of an exchange: from a parsed head through check, body, finish and answer to release. What is to be done is
  * decided by its state alone, never by how often libmicrohttpd called.
  *
- * Threads: exchange_begin(), exchange_step() and exchange_ended() on the connection's event thread; exchange_visit() on a worker; hand-over is
- * suspend then submit, hand-back is resume, each as the owner's last statement.
+ * Threads: exchange_begin(), exchange_step() and exchange_ended() on the connection's event thread; exchange_visit() on a
+ * worker; hand-over is suspend then submit, hand-back is resume, each as the owner's last statement.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -20,6 +20,7 @@ enum exchange_state {
 };
 
 enum { EXCHANGE_ROOM = 512 };
+
 /* The two sides of a deferred finish: whoever comes second hands the exchange back, or has it finish again. */
 enum defer_state { DEFER_NOT, DEFER_ASKED, DEFER_PARKED, DEFER_COMPLETED, DEFER_AGAIN };
 enum reply_kind { REPLY_NONE, REPLY_EMPTY, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
@@ -86,6 +87,7 @@ struct exchange {
 };
 
 /* --- exchange.c: the life --- */
+
 /* A request whose head is data[0..n): copied and parsed. refused: what is wrong with it already, or NULL. NULL out of memory. */
 struct exchange *exchange_new(struct conn *c, const char *data, size_t n,
 			      const struct err *refused);
@@ -97,13 +99,12 @@ void exchange_ended(struct exchange *x,
 		    bool completed); /* libmicrohttpd is through with it. Event thread */
 struct pool *exchange_pool(const struct exchange *x); /* whose threads it runs on. Any thread */
 void exchange_wake(struct exchange *x);               /* its socket is readable. Pump */
-void exchange_hand_back(
-	struct exchange *
-		x); /* the answer stands; last statement of an owner that is not the event thread */
+/* the answer stands; last statement of an owner that is not the event thread */
+void exchange_hand_back(struct exchange *x);
 void exchange_cancel(struct exchange *x); /* the same without an answer */
 void exchange_free(struct exchange *x);
-void exchange_release_later(
-	struct exchange *x); /* runs what release must run, on a worker where it may block */
+/* runs what release must run, on a worker where it may block */
+void exchange_release_later(struct exchange *x);
 bool exchange_has_more_input(const struct exchange *x);
 
 /* --- body.c --- */
@@ -117,8 +118,8 @@ enum body_result {
 };
 enum body_result body_pull(struct exchange *x);
 bool body_is_here(const struct exchange *x); /* a body of known length is in the stash whole */
-bool body_is_empty(
-	struct exchange *x); /* no byte of body will come; passes over an empty chunked one */
+/* no byte of body will come; passes over an empty chunked one */
+bool body_is_empty(struct exchange *x);
 int body_send_continue(struct exchange *x);
 void body_gather(struct exchange *x); /* before waiting for more: sets the socket's low water */
 /* Decides what becomes of the connection when an answer goes out before the body was read. */
@@ -135,16 +136,15 @@ void ahead_free(struct ahead **ahead); /* after ahead_take(), or before any star
 
 /* --- reply.c, stream.c --- */
 void reply_init(struct exchange *x);
-int reply_build(
-	struct exchange *x); /* makes x->response; -1 when not even an error could be made */
+/* makes x->response; -1 when not even an error could be made */
+int reply_build(struct exchange *x);
 void reply_release(struct exchange *x);
 bool reply_release_blocks(const struct exchange *x);
 bool reply_is_set(const struct exchange *x);
 struct stream *stream_new(struct exchange *x);
 struct MHD_Response *stream_response(struct stream *s);
-bool stream_end(
-	struct stream *
-		s); /* true: nobody fills it. false: the filling worker goes on with exchange_release_later() */
+/* true: nobody fills it. false: the filling worker goes on with exchange_release_later() */
+bool stream_end(struct stream *s);
 void stream_free(struct stream **s);
 
 #endif

@@ -58,15 +58,15 @@ struct journal {
 	unsigned segments_max;
 
 	/* Lock order: appending before lock. */
-	pthread_mutex_t
-		appending; /* one append or rotate at a time; held during I/O. Guards all down to `lock` */
+	/* one append or rotate at a time; held during I/O. Guards all down to `lock` */
+	pthread_mutex_t appending;
 	char *staging;     /* STAGING_BYTES + BLOCK, aligned to BLOCK */
 	unsigned long aio; /* of the kernel's aio_context_t; 0: none, see journal_commit.c */
 	unsigned current;  /* index of the segment that is appended to; SEGMENTS_MAX: none */
 	uint64_t last_end; /* where the segment before the next one was left */
 
-	pthread_mutex_t
-		lock; /* guards the segments' sequences and ends; not held during appends' I/O */
+	/* guards the segments' sequences and ends; not held during appends' I/O */
+	pthread_mutex_t lock;
 	pthread_cond_t dropped; /* there may be room */
 	unsigned kept;          /* segments that only what is carried over may begin */
 	bool carrying;          /* it is being carried over */

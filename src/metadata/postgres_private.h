@@ -47,9 +47,9 @@ struct pg_attempt {
 	const struct driver_config *config;
 	int64_t statement_timeout_ms; /* set in the server, 0 for none */
 	int wake_fd; /* becomes readable when the attempt is to be given up (ERR_CANCELLED); -1 none */
-	unsigned
-		favourite; /* in and out: which of the URL's hosts is asked first, and which let us in */
-	bool crowded;      /* out: some server was there, and has no place for one more */
+	/* in and out: which of the URL's hosts is asked first, and which let us in */
+	unsigned favourite;
+	bool crowded; /* out: some server was there, and has no place for one more */
 };
 
 /*

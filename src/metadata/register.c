@@ -1,5 +1,6 @@
 /*
- * Registering: many requests' keys and rows as one transaction, and each by itself where one is refused. Worker threads, any number.
+ * Registering: many requests' keys and rows as one transaction, and each by itself where one is refused. Worker threads, any
+ * number.
  *
  * The fast path sends as few commands as the dialect lets it (insert_many.c); with one it can be begun before it may be committed.
  */

@@ -16,10 +16,10 @@ struct metadata {
 	struct uuid node;        /* this process among those that share the database */
 	int64_t call_timeout_ms; /* what any call may take, waiting for a connection included */
 	struct opening *opening; /* NULL: it was open from the start */
-	atomic_uint_fast64_t
-		registered; /* files, in metadata_register(): see metadata_registered() */
-	atomic_bool
-		small; /* few rows, when they were last counted: lists need not look at the clock */
+	/* files, in metadata_register(): see metadata_registered() */
+	atomic_uint_fast64_t registered;
+	/* few rows, when they were last counted: lists need not look at the clock */
+	atomic_bool small;
 	atomic_int_fast64_t small_until_ns; /* CLOCK_MONOTONIC: they are counted again */
 };
 

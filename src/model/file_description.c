@@ -1,7 +1,7 @@
 /*
- * From a file's own description back to its record, and the short form of the description. What stands on a disk may be anything, so
- * every member is held against the same rules as a request's. Members that are not known are skipped: a later version may add some.
- * Pure.
+ * From a file's own description back to its record, and the short form of the description. What stands on a disk may be
+ * anything, so every member is held against the same rules as a request's. Members that are not known are skipped: a later
+ * version may add some. Pure.
  *
  * The short form is for the many: ext4 has room for 64 bytes of attribute in an inode of its usual size, and gives what is longer a
  * block of its own, which costs more than all the rest of making a small file. It says what the rest of the file does not:

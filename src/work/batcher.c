@@ -16,8 +16,8 @@
 #include <stdlib.h>
 
 struct batcher {
-	pthread_mutex_t
-		lock; /* guards everything down to `stopping`; never held while the callback runs */
+	/* guards everything down to `stopping`; never held while the callback runs */
+	pthread_mutex_t lock;
 	pthread_cond_t work; /* signalled, once the lock is left, after wake_next() said so */
 	struct batch_item *head, *tail;
 	unsigned waiting; /* threads inside pthread_cond_wait() */

@@ -44,8 +44,8 @@ struct worker {
 };
 
 struct pool {
-	pthread_mutex_t
-		lock; /* guards everything down to `stopping`; never held while a task runs */
+	/* guards everything down to `stopping`; never held while a task runs */
+	pthread_mutex_t lock;
 	struct task *head, *tail;
 	size_t queued;
 	size_t queue_max;

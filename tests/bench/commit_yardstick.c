@@ -1,6 +1,7 @@
 /*
- * The yardstick of one upload's latency: what the disk and the database take for the least that makes anything durable, one after the
- * other: one fdatasync of 4 KiB written over a preallocated file, and one PostgreSQL transaction that inserts one row.
+ * The yardstick of one upload's latency: what the disk and the database take for the least that makes anything durable, one
+ * after the other: one fdatasync of 4 KiB written over a preallocated file, and one PostgreSQL transaction that inserts one
+ * row.
  *
  *   commit_yardstick DIRECTORY CONNECTION-STRING SECONDS
  *

@@ -1,7 +1,8 @@
 /*
- * The load of the upload rows: N keep-alive connections in one thread on epoll, each sending the next upload as soon as the last one
- * was answered. It shares the machine with what it measures, so it does as little as it can: one send and one recv for each upload.
- * No two uploads have the same name or bytes; an answer other than 201 is counted apart and never as an upload.
+ * The load of the upload rows: N keep-alive connections in one thread on epoll, each sending the next upload as soon as the
+ * last one was answered. It shares the machine with what it measures, so it does as little as it can: one send and one recv
+ * for each upload. No two uploads have the same name or bytes; an answer other than 201 is counted apart and never as an
+ * upload.
  *
  *   put_load PORT CONNECTIONS SECONDS [--bytes N] [--form TARGET]
  *

@@ -17,12 +17,14 @@
  *     any below=/data                                   only counts
  *
  * FUNCTION is a name of the table, `alloc`, or `any` (all but alloc). open64 counts as open, pwrite64 as pwrite and so on; openat2
- * by syscall() is `openat2`; a durable write by io_submit() counts as the pwrite and the fdatasync that it stands for. below= and path= look at the full path of what the call is about (of linkat and renameat: the new
- * name; of alloc: the object file that asks; of an O_TMPFILE: its directory). nth counts the calls that match, from 1; times is
- * how many of them from there on are hit (0, the default: all). Of several rules that hit, delays add up and the first error counts.
+ * by syscall() is `openat2`; a durable write by io_submit() counts as the pwrite and the fdatasync that it stands for. below=
+ * and path= look at the full path of what the call is about (of linkat and renameat: the new name; of alloc: the object file
+ * that asks; of an O_TMPFILE: its directory). nth counts the calls that match, from 1; times is how many of them from there
+ * on are hit (0, the default: all). Of several rules that hit, delays add up and the first error counts.
  *
- * The rules come from $FAULT_SHIM_RULES (`;` for a line's end), or from the file $FAULT_SHIM_CONTROL, which a test may rewrite while
- * the process runs (tests/http/fault_shim.py does it). That file is mapped, so looking whether it changed costs nothing:
+ * The rules come from $FAULT_SHIM_RULES (`;` for a line's end), or from the file $FAULT_SHIM_CONTROL, which a test may
+ * rewrite while the process runs (tests/http/fault_shim.py does it). That file is mapped, so looking whether it changed costs
+ * nothing:
  *
  *     0     uint64  generation: odd while the test writes, another even number when new rules stand; all counters begin anew
  *     8     uint64  generation that was read last

@@ -31,8 +31,8 @@ const char *postgres_cluster_query(struct postgres_cluster *cluster, const char 
 
 void postgres_cluster_stop(struct postgres_cluster *cluster,
 			   bool crash); /* waits until it is down */
-bool postgres_cluster_start(
-	struct postgres_cluster *cluster); /* after a stop; waits until it is up */
+/* after a stop; waits until it is up */
+bool postgres_cluster_start(struct postgres_cluster *cluster);
 /* SIGSTOP and SIGCONT to the server and all its backends. */
 void postgres_cluster_pause(struct postgres_cluster *cluster);
 void postgres_cluster_resume(struct postgres_cluster *cluster);

@@ -290,8 +290,8 @@ static void go_away(bool away)
 }
 
 /*
- * What waits for the database is carried over by the checkpoint before it frees anything. A journal that was filled to the last segment
- * had no room for that, and so none for anything until the database was back.
+ * What waits for the database is carried over by the checkpoint before it frees anything. A journal that was filled to the
+ * last segment had no room for that, and so none for anything until the database was back.
  */
 static void a_full_journal_gets_room_without_the_database(void **state)
 {

@@ -1,4 +1,4 @@
-/* Request heads and body framing as pure functions. What the whole server does with malformed ones: tests/http/test_malformed.py. */
+/* Request heads and body framing as pure functions. What the server does with malformed ones: tests/http/test_malformed.py. */
 #include "unit.h"
 
 #include <stdio.h>

@@ -266,8 +266,8 @@ static void changes_are_written_out_after_a_registration_that_was_not(void **sta
 }
 
 /*
- * A server that was frozen commits, deferred, what the daemon had given up and kept as pending; registering that again found the row,
- * wrote nothing, waited for nothing, and the next crash took the row along that nobody remembered any more.
+ * A server that was frozen commits, deferred, what the daemon had given up and kept as pending; registering that again found
+ * the row, wrote nothing, waited for nothing, and the next crash took the row along that nobody remembered any more.
  */
 static void rows_that_are_there_already_are_written_out_for_good(void **state)
 {

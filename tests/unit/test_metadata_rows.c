@@ -1,4 +1,4 @@
-/* What PostgreSQL keeps beside a record, and what its schema does for hands that are not the program's (0006_cheaper_inserts.sql). */
+/* What PostgreSQL keeps beside a record, and what its schema does for hands that are not the program's (migration 0006). */
 #include <stdio.h>
 
 #include "metadata_fixture.h"

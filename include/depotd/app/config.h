@@ -74,12 +74,12 @@ struct config_key {
 	enum config_type type;
 	const char *initial; /* the default, written as in the file */
 	int64_t min, max;    /* bounds of number, inclusive; SIZE, DURATION and INT */
-	const char *
-		words; /* ENUM: "a|b|c". SIZE: a word that stands for "no limit" (number is then -1), or NULL */
+	/* ENUM: "a|b|c". SIZE: a word that stands for "no limit" (number is then -1), or NULL */
+	const char *words;
 	bool (*check)(const char *item); /* TEXT and LIST: more than the type asks; NULL anything */
-	const char
-		*allowed; /* what check() lets pass, for people; NULL where the type says it all */
-	bool reloadable;  /* SIGHUP changes it in a running daemon */
+	/* what check() lets pass, for people; NULL where the type says it all */
+	const char *allowed;
+	bool reloadable;      /* SIGHUP changes it in a running daemon */
 	const char *argument; /* what help calls the value: SIZE, DIR, … */
 	const char *help;     /* sentences for people; plain text */
 };

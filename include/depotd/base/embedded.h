@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 struct embedded_file {
-	const char *
-		path; /* relative: postgres/statements.sql, app.js; NULL ends a table. Tables are sorted by path */
+	/* relative: postgres/statements.sql, app.js; NULL ends a table. Tables are sorted by path */
+	const char *path;
 	const char *data; /* NUL-terminated beyond len */
 	size_t len;
 	const char *sha256; /* hexadecimal */

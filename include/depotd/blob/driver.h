@@ -98,7 +98,7 @@ struct blob_driver {
 	/* Appends the newest durable description to out. 1 found, 0 no blob or no description, -1. */
 	int (*description)(struct blob_store *store, const struct uuid *id, struct buf *out,
 			   struct err *err);
-	/* Atomic: a crash leaves the old one or the new one. 1 done and durable, 0 no such blob, -1: one of them, not known which. */
+	/* Atomic: a crash leaves the old one or the new. 1 done and durable, 0 no such blob, -1: one of them, not known which. */
 	int (*describe)(struct blob_store *store, const struct uuid *id, const char *description,
 			size_t n, struct err *err);
 	/* 1 removed with its description, 0 absent, -1. */

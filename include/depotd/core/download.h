@@ -20,9 +20,8 @@ struct download;
 int download_cached(struct core *core, const struct uuid *id, struct download **out);
 /* Worker: 1 open, 0 absent or expired, -1. */
 int download_open(struct core *core, const struct uuid *id, struct download **out, struct err *err);
-void download_free(
-	struct download *
-		*download); /* takes NULL inside; worker, or event thread when it is in memory */
+/* takes NULL inside; worker, or event thread when it is in memory */
+void download_free(struct download **download);
 
 const struct file_record *download_record(const struct download *download);
 /* All of the bytes (record->size of them) where they are in memory, else NULL. */

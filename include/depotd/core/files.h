@@ -29,8 +29,8 @@ int files_open(struct core *core, const struct uuid *id, struct file_record **re
 int files_list(struct core *core, const struct list_query *query, struct file_list *out,
 	       struct err *err);
 /*
- * RFC 7396 merge patch; if_match is the value of If-Match, held against files_metadata_etag(), or NULL. 1 changed (*record is the new one),
- * 0 absent, -1 (ERR_PRECONDITION, ERR_INVALID …). Row first, then the file's own description, then the answer.
+ * RFC 7396 merge patch; if_match is the value of If-Match, held against files_metadata_etag(), or NULL. 1 changed (*record is
+ * the new one), 0 absent, -1 (ERR_PRECONDITION, ERR_INVALID …). Row first, then the file's own description, then the answer.
  */
 int files_patch(struct core *core, const struct uuid *id, const char *patch, size_t n,
 		const char *if_match, struct file_record **record, struct err *err);

@@ -1,7 +1,7 @@
 /*
  * Requests with an Idempotency-Key: of those that have one key at the same time one runs, the others wait for its answer.
  *
- *   keyed_enter → keyed_settle → (KEYED_YOURS) upload_commit() with &keyed->idempotency → keyed_answered, in done() → keyed_leave
+ *   keyed_enter → keyed_settle → (KEYED_YOURS) upload_commit() with &keyed->idempotency → keyed_answered in done() → keyed_leave
  *                            ↘ (KEYED_LATER) again() → keyed_settle → …
  *
  * The first one that enters runs. When it leaves without an answer (it was refused, or its client went away) the next one runs
@@ -22,8 +22,8 @@ struct key_entry;
 
 /* One request with a key. Embedded in the request, which sets `again`; all else is core's between enter and leave. */
 struct keyed {
-	struct idempotency
-		idempotency; /* its key and this request's id; the fingerprint after keyed_settle() */
+	/* its key and this request's id; the fingerprint after keyed_settle() */
+	struct idempotency idempotency;
 	/* After KEYED_LATER, once: settle again, on a worker. From any thread; must not block, nor call back into here. */
 	void (*again)(struct keyed *keyed);
 	struct key_entry *entry;   /* NULL: not entered */
@@ -54,8 +54,8 @@ void keyed_leave(struct core *core, struct keyed *keyed);
  * --- answers that only this node knows ---
  *
  * While the database is away a request that was answered (202) is known by its ids: its files describe themselves. The registrar
- * says when its key has got into the database (or another one's stands there). Any thread; never blocks. Out of memory they do nothing:
- * then a repeat may be stored twice.
+ * says when its key has got into the database (or another one's stands there). Any thread; never blocks. Out of memory they
+ * do nothing: then a repeat may be stored twice.
  */
 void keyed_pending(struct core *core, const struct idempotency *idempotency, const char *owner,
 		   const struct uuid *ids, size_t n);

@@ -19,8 +19,8 @@ struct upload_intent {
 	size_t name_len;
 	const char *client_type; /* Content-Type as given, or NULL */
 	int64_t size;            /* declared bytes, or -1 */
-	struct blob_reservation
-		*room; /* what core_admit() promised the request, or NULL; outlives its uploads */
+	/* what core_admit() promised the request, or NULL; outlives its uploads */
+	struct blob_reservation *room;
 	const char *owner; /* or NULL */
 	/* Digests the bytes must have (Content-Digest, Repr-Digest of RFC 9530), NULL where none was given. */
 	const unsigned char *expected_sha256[2];
@@ -53,8 +53,8 @@ struct upload_commit {
 	bool journaled, deferred; /* the committer's: how it was made durable */
 	struct upload **uploads; /* taken over by upload_commit(): freed and nulled before done() */
 	size_t n;
-	const struct idempotency
-		*idempotency; /* the request's key, registered with the files; or NULL */
+	/* the request's key, registered with the files; or NULL */
+	const struct idempotency *idempotency;
 	void (*done)(struct upload_commit *commit);
 	/*
 	 * When done() runs: result 0 and records[] (n references that are now the request's), or -1 and err. While the database is
@@ -66,8 +66,9 @@ struct upload_commit {
 };
 
 /*
- * Hands the request to the group committer. done() is called exactly once, on the thread that commits (maybe this one, and before this returns; at once when
- * too many wait: result -1, ERR_BUSY); it must not block: it submits the next step elsewhere.
+ * Hands the request to the group committer. done() is called exactly once, on the thread that commits (maybe this one, and
+ * before this returns; at once when too many wait: result -1, ERR_BUSY); it must not block: it submits the next step
+ * elsewhere.
  */
 void upload_commit(struct core *core, struct upload_commit *commit);
 

@@ -10,8 +10,9 @@
  *   release() worker (*)     once, after the answer was sent, or the client left, or the server stops; frees the state
  *
  * body() and finish() may be NULL where check() always answers. When the client leaves or a limit is hit in between, the next
- * call is release(). (*) On an event thread where exchange_release_anywhere() allowed it. Small bodies arrive whole: body() and finish() in one visit to a worker. `release` runs for every exchange
- * whose check() ran and that set a state; it must not touch the reply.
+ * call is release(). (*) On an event thread where exchange_release_anywhere() allowed it. Small bodies arrive whole: body()
+ * and finish() in one visit to a worker. `release` runs for every exchange whose check() ran and that set a state; it must
+ * not touch the reply.
  */
 #ifndef DEPOTD_HTTP_EXCHANGE_H
 #define DEPOTD_HTTP_EXCHANGE_H
@@ -80,7 +81,10 @@ void reply_empty(struct exchange *x);
 void reply_empty_of_length(struct exchange *x, int64_t length);
 /* Takes the buf's memory (the buf is new after). A failed buf becomes 503. */
 void reply_buf(struct exchange *x, struct buf *body);
-/* Memory that outlives the exchange (static), or is held until release(context) is called (worker or event thread; must not block). */
+/*
+ * Memory that outlives the exchange (static), or is held until release(context) is called (worker or event thread; must not
+ * block).
+ */
 void reply_memory(struct exchange *x, const void *data, size_t n, void (*release)(void *context),
 		  void *context);
 /*

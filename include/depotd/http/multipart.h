@@ -5,7 +5,8 @@
  * Accepts: preamble and epilogue, LWSP after a boundary, quoted and unquoted boundaries, header folding, bare-CRLF empty parts,
  * browsers' %22 %0D %0A in names (WHATWG), raw UTF-8 names, backslash escapes, filename* (RFC 8187), IE paths (left to
  * file_name_clean). Refuses (ERR_INVALID, with the offset): no or bad boundary, a part without Content-Disposition: form-data or
- * without a name, overlong headers, Content-Transfer-Encoding other than 7bit/8bit/binary, a body that ends before the last boundary.
+ * without a name, overlong headers, Content-Transfer-Encoding other than 7bit/8bit/binary, a body that ends before the last
+ * boundary.
  */
 #ifndef DEPOTD_HTTP_MULTIPART_H
 #define DEPOTD_HTTP_MULTIPART_H

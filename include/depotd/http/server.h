@@ -30,8 +30,8 @@ struct http_config {
 	int64_t min_rate; /* bytes/s that a body must make over any idle_timeout; 0 no limit */
 	enum http_access_log access_log;
 	struct pool *workers; /* not owned */
-	struct pool *
-		readers; /* what serves GET and HEAD, so that it never waits behind who writes; may be the same */
+	/* what serves GET and HEAD, so that it never waits behind who writes; may be the same */
+	struct pool *readers;
 	struct metrics *metrics; /* or NULL */
 	/*
 	 * How a problem is shown to a browser (Accept prefers text/html): fills a whole HTML page. NULL: JSON for everyone.
@@ -44,8 +44,8 @@ struct http_config {
 /* One row of the routing table. */
 struct http_route {
 	const char *method; /* "GET" also serves HEAD */
-	const char *
-		pattern; /* "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched */
+	/* "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched */
+	const char *pattern;
 	const struct http_handler *handler;
 };
 

@@ -39,8 +39,8 @@ enum {
 /* One record: two opaque parts. The memory is the caller's. */
 struct journal_record {
 	uint32_t kind;
-	uint32_t
-		left; /* how many records of the same group still come behind this one; 0 in the last */
+	/* how many records of the same group still come behind this one; 0 in the last */
+	uint32_t left;
 	const void *head, *body; /* NULL where there are none */
 	size_t head_len, body_len;
 	uint32_t checksum; /* journal_checksum() of both */

@@ -106,8 +106,8 @@ struct driver_ops {
 	int (*run)(struct driver *driver, struct command *commands, size_t n, enum run_mode mode,
 		   int64_t deadline_ns, struct err *err);
 	/*
-	 * run() of one command in two halves, the second of which commits (or undoes). begin() never waits; NULL: no head start is to
-	 * be had. end() is called once. What command points to stays until then. NULL slots: run() alone.
+	 * run() of one command in two halves, the second of which commits (or undoes). begin() never waits; NULL: no head start is
+	 * to be had. end() is called once. What command points to stays until then. NULL slots: run() alone.
 	 */
 	struct flight *(*begin)(struct driver *driver, struct command *command, enum run_mode mode,
 				int64_t deadline_ns);

@@ -110,8 +110,8 @@ struct file_list {
 	struct file_record **files;
 	size_t n;
 	bool more; /* there may be a next page */
-	struct file_record *
-		end; /* metadata_list() with more: the next page starts behind this; it need not be in files */
+	/* metadata_list() with more: the next page starts behind this; it need not be in files */
+	struct file_record *end;
 };
 void file_list_release(struct file_list *list);
 

@@ -38,8 +38,8 @@ int metadata_scrub_due(struct metadata *store, int64_t before_ms, int64_t damage
 struct scrub_result {
 	struct uuid id;
 	int64_t at_ms;
-	const char *
-		damage; /* what is wrong, for people; NULL: the bytes are right, a mark is taken off */
+	/* what is wrong, for people; NULL: the bytes are right, a mark is taken off */
+	const char *damage;
 };
 /* Files that have no row any more are passed over. */
 int metadata_scrub_record(struct metadata *store, const struct scrub_result *results, size_t n,

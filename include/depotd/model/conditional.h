@@ -1,4 +1,4 @@
-/* Conditional requests: RFC 9110 §13, with the precedence of §13.2.2. Pure. Malformed conditionals are ignored where the RFC says so. */
+/* Conditional requests: RFC 9110 §13, with the precedence of §13.2.2. Pure. Malformed ones are ignored where the RFC says so. */
 #ifndef DEPOTD_MODEL_CONDITIONAL_H
 #define DEPOTD_MODEL_CONDITIONAL_H
 

@@ -35,8 +35,8 @@ struct file_record {
 	bool unregistered; /* stored, and its row follows when the database is back; no part of the description */
 	const char *name; /* 1–255 characters of UTF-8 */
 	const char *type; /* media type served as Content-Type */
-	const char *
-		sniffed; /* what the bytes' signature says, or NULL; only this decides what may be shown inline */
+	/* what the bytes' signature says, or NULL; only this decides what may be shown inline */
+	const char *sniffed;
 	const char *owner;      /* or NULL */
 	const char *tags;       /* JSON array of strings, compact: ["q4"] */
 	const char *attributes; /* JSON object, compact, keys sorted */
@@ -47,8 +47,8 @@ struct file_record *file_record_new(const struct file_record *from);
 /* The same file, whose row is still to come. A new record, as file_record_new() makes. */
 struct file_record *file_record_unregistered(const struct file_record *from);
 struct file_record *file_record_ref(struct file_record *record); /* returns its argument */
-void file_record_unref(
-	struct file_record **record); /* takes NULL inside; nulls the owner's pointer */
+/* takes NULL inside; nulls the owner's pointer */
+void file_record_unref(struct file_record **record);
 
 /* The file object of the contract, one JSON object with keys in the contract's order. */
 void file_record_json(const struct file_record *record, struct json_writer *w);

@@ -26,8 +26,8 @@ enum { IDEMPOTENCY_KEY_MAX = 255 };
 struct idempotency {
 	char key[IDEMPOTENCY_KEY_MAX + 1]; /* 1–255 visible characters or blanks of ASCII */
 	unsigned char fingerprint[SHA256_LEN];
-	struct uuid
-		request; /* this attempt: one that registers twice never stands in its own way */
+	/* this attempt: one that registers twice never stands in its own way */
+	struct uuid request;
 };
 
 /*

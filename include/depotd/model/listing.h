@@ -29,12 +29,12 @@ struct list_attribute {
 };
 
 struct list_query {
-	const char
-		*q; /* substring of the name, any case; NULL none. So with all the pointers below */
+	/* substring of the name, any case; NULL none. So with all the pointers below */
+	const char *q;
 	const char *name;
 	const char *type; /* exactly this, e.g. image/png */
-	const char
-		*type_major; /* "image" of image/ * (without blank); never set together with type */
+	/* "image" of image/ * (without blank); never set together with type */
+	const char *type_major;
 	const char *owner;
 	bool has_sha256;
 	unsigned char sha256[SHA256_LEN];

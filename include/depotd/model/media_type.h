@@ -22,8 +22,8 @@ bool media_type_valid(const char *type);
 /* The decision. `sniffed` is a static string, or NULL where nothing is known; a client's word loses its parameters. */
 struct media_type_verdict {
 	char type[MEDIA_TYPE_MAX + 1]; /* lower case */
-	const char *
-		sniffed; /* signature's word, or "text/plain" for what looks like text and is called text/plain */
+	/* signature's word, or "text/plain" for what looks like text and is called text/plain */
+	const char *sniffed;
 };
 struct media_type_verdict media_type_decide(const unsigned char *head, size_t n, bool whole,
 					    const char *name, const char *client);

@@ -14,8 +14,8 @@
 #include "depotd/base/err.h"
 
 struct batch_item {
-	struct batch_item
-		*next; /* the batcher's until the callback gets it; then the callback's list link */
+	/* the batcher's until the callback gets it; then the callback's list link */
+	struct batch_item *next;
 };
 
 struct batcher;

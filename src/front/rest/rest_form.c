@@ -26,13 +26,13 @@ struct form {
 	struct exchange *x;
 	struct multipart *reader;
 	struct file_labels labels;
-	struct digest *
-		content_digest; /* over the whole body, where the request's Content-Digest asks for it */
+	/* over the whole body, where the request's Content-Digest asks for it */
+	struct digest *content_digest;
 	unsigned char expected_body[SHA256_LEN];
 	bool has_repr_digest; /* the request's Repr-Digest: of its one file */
 	unsigned char repr_digest[SHA256_LEN];
-	struct blob_reservation
-		room; /* what the disk has kept for the body; each part takes of it */
+	/* what the disk has kept for the body; each part takes of it */
+	struct blob_reservation room;
 	/* the part that is being read */
 	enum part_kind kind;
 	struct buf field_name, field, client_type;

@@ -22,7 +22,7 @@ bool rest_id(struct exchange *x, struct uuid *id);
 void rest_not_found(struct exchange *x);
 /* A finished JSON body with its Content-Type. */
 void rest_reply_json(struct exchange *x, int status, struct buf *body);
-/* 201 (202 while the rows have to wait for the database) with the file object, or {"files": […]} when `list`; Location where it is one file. */
+/* 201 (202 while the rows wait for the database) with the file object, or {"files": […]} when `list`; Location where it is one. */
 void rest_reply_created(struct exchange *x, struct file_record *const *records, size_t n,
 			bool list);
 /*
