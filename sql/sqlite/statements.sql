@@ -335,6 +335,9 @@ RETURNING mark
 --   the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor like any other: only the lack
 --   of a cursor ends a list.
 --   Fetches have the budget 4 * rows wanted, then 100000 behind `end`.
+--   Where more than 64 rows are wanted, page and fetch read them in pieces (the budget): 64, then at the pace of the last piece
+--   what is done PIECE_TIME (5 ms) after the page was begun, or FETCH_TIME, or with q what a walk would have; twice as many as
+--   before at the most, and less than 16: stop.
 
 -- How many files there are. ?1 most to count
 -- name: files_count_some

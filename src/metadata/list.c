@@ -21,9 +21,14 @@ enum {
 	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 2, /* a fetch takes more, but what it reads is in memory then */
-	LIST_TRY_MS = 2,    /* since the page was begun: a walk before there is more counting */
-	LIST_TIME_MS = 6,   /* the same; no further pass after this */
-	PAGE_TIME_MS = 4,   /* the same, for finding what is then read all at once */
+	PIECE_FIRST =
+		64, /* rows of a large page that are read first: as many as a page has that does not say how many */
+	PIECE_GROWTH = 2,
+	PIECE_LEAST = 16,  /* a piece that would be smaller is not worth it */
+	LIST_TRY_MS = 2,   /* since the page was begun: a walk before there is more counting */
+	LIST_TIME_MS = 6,  /* the same; no further pass after this */
+	PAGE_TIME_MS = 4,  /* the same, for finding what is then read all at once */
+	PIECE_TIME_MS = 5, /* the same, for reading the rows of a large page, piece by piece */
 	FETCH_TIME_MS = 7,
 	SEARCH_TIME_MS = 35,
 	SEARCH_REST_MS = 8,  /* that a walk for a word has, however late */
@@ -131,6 +136,14 @@ static bool is_done(const struct listing *l)
 	return l->exhausted || l->page.n == l->wanted;
 }
 
+/* For what comes after a word was looked up in the index. */
+static int64_t search_limit_ms(const struct listing *l)
+{
+	int64_t limit_ms = elapsed_us(l) / US_PER_MS + SEARCH_REST_MS;
+
+	return limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS;
+}
+
 /*
  * Passes until the page is full, the rows are at their end, or limit_ms have gone since the page was begun. Each has the budget
  * that the time left allows at the pace of the one before.
@@ -154,12 +167,44 @@ static int walk(struct listing *l, const char *source, int64_t budget, int64_t l
 	return 0;
 }
 
-/* A few rows that hold all of the answer: read, sorted, filtered. */
+/*
+ * A page of many rows is read in pieces, as each row may be another page of the table: how long that takes is known from the piece
+ * before. How many rows the next one has that is done limit_ms after the page was begun; less than PIECE_LEAST: none.
+ */
+static int64_t next_piece(const struct listing *l, int64_t piece, int64_t began_us,
+			  int64_t limit_ms)
+{
+	int64_t now_us = elapsed_us(l);
+	int64_t fits = piece * (limit_ms * US_PER_MS - now_us) / (now_us - began_us + 1);
+
+	return fits < piece * PIECE_GROWTH ? fits : piece * PIECE_GROWTH;
+}
+
+/* Whether a pass of `piece` rows may find all that the page lacks. */
+static bool is_last_piece(const struct listing *l, int64_t piece)
+{
+	return l->small || (int64_t)(l->wanted - l->page.n) <= piece;
+}
+
+/* A few rows that hold all of the answer: read, sorted, filtered. Each pass begins with that anew. */
 static int fetch(struct listing *l, const char *source, struct err *err)
 {
-	for (int64_t budget = (int64_t)l->wanted * FETCH_GROWTH; !is_done(l); budget = FETCH_MOST) {
-		if (pass(l, source, budget, 0, err) < 0)
-			return -1;
+	int64_t budget = (int64_t)l->wanted * FETCH_GROWTH, limit_ms = FETCH_TIME_MS;
+
+	if (l->has_search)
+		limit_ms = search_limit_ms(l);
+	for (int64_t piece = PIECE_FIRST; !is_done(l) && piece >= PIECE_LEAST;) {
+		int64_t began_us = elapsed_us(l);
+
+		if (is_last_piece(l, piece)) {
+			if (pass(l, source, budget, 0, err) < 0)
+				return -1;
+			budget = FETCH_MOST;
+		} else {
+			if (pass(l, source, piece, 0, err) < 0)
+				return -1;
+			piece = next_piece(l, piece, began_us, limit_ms);
+		}
 	}
 	return 0;
 }
@@ -197,33 +242,45 @@ static int fetch_few(struct listing *l, struct err *err)
 	return fetch(l, source, err) < 0 ? -1 : 1;
 }
 
-/*
- * Rules 2 and 5. Where the index tells which rows pass, all of a page is read at once; the walk goes on where some of them had
- * expired, and does everything else.
- */
+/* Where the index tells which rows pass: all of a page is read at once, or of a large one a piece. */
+static int read_page(struct listing *l, int64_t budget, struct err *err)
+{
+	const char *source = l->facet_count > 0 ? "page_facet" : "page_all";
+	int64_t limit_ms = l->small ? SMALL_TIME_MS : PAGE_TIME_MS;
+
+	for (int64_t piece = PIECE_FIRST; !is_last_piece(l, piece); limit_ms = PIECE_TIME_MS) {
+		int64_t began_us = elapsed_us(l);
+
+		if (pass(l, source, piece, limit_ms, err) < 0)
+			return -1;
+		piece = next_piece(l, piece, began_us, PIECE_TIME_MS);
+		if (is_done(l) || piece < PIECE_LEAST)
+			return 0;
+	}
+	return pass(l, source, budget, limit_ms, err);
+}
+
+/* Rules 2 and 5. The walk goes on where some of a page's rows had expired, and does everything else. */
 static int walk_on(struct listing *l, bool told, int64_t budget, int64_t limit_ms, struct err *err)
 {
-	bool facet = l->facet_count > 0;
-
 	if (told) {
-		if (pass(l, facet ? "page_facet" : "page_all", budget,
-			 l->small ? SMALL_TIME_MS : PAGE_TIME_MS, err) < 0)
+		if (read_page(l, budget, err) < 0)
 			return -1;
 		if (!l->small && elapsed_us(l) >= PAGE_TIME_MS * US_PER_MS)
 			return 0;
 	}
-	return walk(l, facet ? "walk_facet" : "walk_all", first_budget(l), limit_ms, err);
+	return walk(l, l->facet_count > 0 ? "walk_facet" : "walk_all", first_budget(l), limit_ms,
+		    err);
 }
 
 /* Rule 6: a walk finds a word that many names hold; an index one that few hold. */
 static int search(struct listing *l, struct err *err)
 {
 	int indexed = list_probe_search(l, err);
-	int64_t limit_ms = elapsed_us(l) / US_PER_MS + SEARCH_REST_MS;
 
 	if (indexed != 0)
 		return indexed < 0 ? -1 : fetch(l, "fetch_search", err);
-	return walk_on(l, false, 0, limit_ms > SEARCH_TIME_MS ? limit_ms : SEARCH_TIME_MS, err);
+	return walk_on(l, false, 0, search_limit_ms(l), err);
 }
 
 /* Rules 3 to 6: filters that no order of an index answers. */

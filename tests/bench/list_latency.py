@@ -27,6 +27,7 @@ FIRST, SPAN = 1_700_000_000_000, 94_608_000_000  # the files were made in these 
 # What the choice of a way is made by; statements.sql says the same.
 CAP_FETCH, CAP_FAR, CAP_PROBE, COUNTED, FAR_FEW, RAREST = 12000, 2000, 24000, 4, 50, 200
 LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME = 0.002, 0.006, 0.004, 0.007, 0.004, 0.0005
+PIECE_FIRST, PIECE_GROWTH, PIECE_LEAST, PIECE_TIME = 64, 2, 16, 0.005
 SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST = 5000, 100_000, 2000, 0.030, 0.035, 0.008
 
 
@@ -215,16 +216,39 @@ class Lister:
             if budget < 200:
                 return
 
+    def next_piece(self, piece, began, limit):
+        """How many rows may be read until `limit` at the pace of those that were read since `began`."""
+        now = time.perf_counter()
+        return min(PIECE_GROWTH * piece, int(piece * (limit - (now - self.began)) / (now - began)))
+
+    def is_last_piece(self, piece):
+        return self.wanted - len(self.found) <= piece
+
     def read_page(self, kind, one, budget):
         """Whether that took all of the time"""
-        self.run("page_" + kind, budget, one, PAGE_TIME)
+        piece, limit = PIECE_FIRST, PAGE_TIME
+        while not self.is_last_piece(piece) and not self.done() and piece >= PIECE_LEAST:
+            began = time.perf_counter()
+            self.run("page_" + kind, piece, one, limit)
+            piece, limit = self.next_piece(piece, began, PIECE_TIME), PIECE_TIME
+        if self.is_last_piece(piece) and not self.done() and piece >= PIECE_LEAST:
+            self.run("page_" + kind, budget, one, limit)
         return time.perf_counter() - self.began >= PAGE_TIME
 
     def fetch(self, source, one=None):
-        budget = 4 * self.wanted
-        while not self.done():
-            self.run(source, budget, one)
-            budget = 100000
+        budget, piece = 4 * self.wanted, PIECE_FIRST
+        limit = FETCH_TIME if self.query.q is None else self.search_limit()
+        while not self.done() and piece >= PIECE_LEAST:
+            began = time.perf_counter()
+            if self.is_last_piece(piece):
+                self.run(source, budget, one)
+                budget = 100000
+            else:
+                self.run(source, piece, one)
+                piece = self.next_piece(piece, began, limit)
+
+    def search_limit(self):
+        return max(SEARCH_TIME, time.perf_counter() - self.began + SEARCH_REST)
 
     def choose(self):
         query = self.query
@@ -258,7 +282,7 @@ class Lister:
             return
         if self.search():
             return self.fetch("fetch_search")
-        self.walk(walk, one, budget, max(SEARCH_TIME, time.perf_counter() - self.began + SEARCH_REST))
+        self.walk(walk, one, budget, self.search_limit())
 
     def search(self):
         """Whether the trigram index has few names with q; sets self.patterns."""
@@ -789,6 +813,7 @@ def run_checks(store, options):
     check_plans(store)
     global CAP_FETCH, CAP_FAR, CAP_PROBE, COUNTED, FAR_FEW, RAREST, LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME
     global SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST
+    global PIECE_FIRST, PIECE_GROWTH, PIECE_LEAST, PIECE_TIME
     rows, after = [], NIL
     while True:
         some = store.run("files_walk", after, 1000)
@@ -807,10 +832,13 @@ def run_checks(store, options):
             lite.run("file_insert", r[0], int(r[6]), r[1], r[1].lower(), int(r[2]), r[3], r[4], r[5], r[7] and int(r[7]), r[8],
                      r[9], r[10], r[11], int(r[12]), facets[r[0]], 0)
         lite.connection.execute("COMMIT")
-        for constants in ((12000, 2000, 24000, 4, 50, 200, 0.002, 0.006, 0.004, 0.007, 0.004, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008),
-                          (300, 60, 400, 2, 5, 10, 0.0002, 0.0004, 0.0003, 1, 0.0001, 0.00005, 3000, 6000, 20, 1, 0.001, 0)):
+        for constants in ((12000, 2000, 24000, 4, 50, 200, 0.002, 0.006, 0.004, 0.007, 0.004, 0.0005, 5000, 100_000, 2000, 0.030, 0.035, 0.008,
+                           64, 2, 16, 0.005),
+                          (300, 60, 400, 2, 5, 10, 0.0002, 0.0004, 0.0003, 1, 0.0001, 0.00005, 3000, 6000, 20, 1, 0.001, 0,
+                           3, 4, 2, 0.002)):
             (CAP_FETCH, CAP_FAR, CAP_PROBE, COUNTED, FAR_FEW, RAREST, LIST_TRY, LIST_TIME, PAGE_TIME, FETCH_TIME, TOUCH_TIME, LEAST_TIME,
-             SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST) = constants
+             SEARCH_NAMES, SEARCH_LISTS, SEARCH_FETCH, SEARCH_COUNT, SEARCH_TIME, SEARCH_REST,
+             PIECE_FIRST, PIECE_GROWTH, PIECE_LEAST, PIECE_TIME) = constants
             for one in (store, lite):
                 random.seed(11)
                 check(one, rows, options.lists)

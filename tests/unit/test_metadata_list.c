@@ -9,6 +9,7 @@
 #include <wchar.h>
 #include <wctype.h>
 
+#include "../../src/metadata/store_private.h"
 #include "depotd/base/clock.h"
 #include "depotd/base/json.h"
 #include "depotd/base/utf8.h"
@@ -618,12 +619,17 @@ static struct fixture *filled(void **state)
 	return f;
 }
 
-static void each_filter_with_each_sort_gives_the_same_pages_as_a_loop(void **state)
+/* From here on the store's lists look at the clock, as those of millions of rows do: a page may be short, and goes on. */
+static void seem_large(struct metadata *store)
 {
-	struct fixture *f = filled(state);
+	atomic_store(&store->small, false);
+	atomic_store(&store->small_until_ns, INT64_MAX);
+}
 
+static void compare_filters(struct fixture *f, int rounds)
+{
 	for (size_t i = 0; i < COUNT(filters); i++) {
-		for (int round = 0; round < (filters[i] == all_files ? 1 : 6); round++) {
+		for (int round = 0; round < (filters[i] == all_files ? 1 : rounds); round++) {
 			struct list_query query;
 
 			list_query_init(&query);
@@ -631,6 +637,19 @@ static void each_filter_with_each_sort_gives_the_same_pages_as_a_loop(void **sta
 			compare_sorts(f->store, &query);
 		}
 	}
+}
+
+static void each_filter_with_each_sort_gives_the_same_pages_as_a_loop(void **state)
+{
+	compare_filters(filled(state), 6);
+}
+
+static void each_filter_of_a_large_store_gives_the_same_pages_as_a_loop(void **state)
+{
+	struct fixture *f = filled(state);
+
+	seem_large(f->store);
+	compare_filters(f, 2);
 }
 
 static void every_name_and_search_gives_the_same_pages_as_a_loop(void **state)
@@ -652,11 +671,9 @@ static void every_name_and_search_gives_the_same_pages_as_a_loop(void **state)
 	}
 }
 
-static void filters_together_give_the_same_pages_as_a_loop(void **state)
+static void compare_filters_together(struct fixture *f, int queries)
 {
-	struct fixture *f = filled(state);
-
-	for (int i = 0; i < RANDOM_QUERIES; i++) {
+	for (int i = 0; i < queries; i++) {
 		struct list_query query;
 
 		list_query_init(&query);
@@ -669,6 +686,69 @@ static void filters_together_give_the_same_pages_as_a_loop(void **state)
 			query.limit = 50;
 		compare_pages(f->store, &query);
 	}
+}
+
+static void filters_together_give_the_same_pages_as_a_loop(void **state)
+{
+	compare_filters_together(filled(state), RANDOM_QUERIES);
+}
+
+static void filters_together_of_a_large_store_give_the_same_pages_as_a_loop(void **state)
+{
+	struct fixture *f = filled(state);
+
+	seem_large(f->store);
+	compare_filters_together(f, RANDOM_QUERIES / 4);
+}
+
+/* The most that a page may have, read in pieces: 64 rows, then more. */
+static void large_pages_of_a_large_store_give_every_row(void **state)
+{
+	struct fixture *f = filled(state);
+	struct list_query query;
+
+	seem_large(f->store);
+	for (int i = 0; i < 12; i++) {
+		list_query_init(&query);
+		if (i >= 6)
+			query.max_size = INT64_MAX - 1;
+		query.limit = 1000;
+		query.sort = (enum list_sort)(i % 3);
+		query.descending = i % 2;
+		compare_pages(f->store, &query);
+	}
+}
+
+/* Each piece but the last has a row behind it: a page that ended there would be taken for the end of the list. */
+static void a_list_as_long_as_its_pieces_ends(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct file_record *stored[64 + 128];
+	struct list_query query;
+	struct file_list list;
+	struct err err = {0};
+	size_t met = 0;
+
+	for (size_t i = 0; i < COUNT(stored); i++) {
+		struct file_record record = sample();
+		stored[i] = put(f->store, &record);
+	}
+	seem_large(f->store);
+	list_query_init(&query);
+	query.limit = 1000;
+	for (bool more = true; more; met += list.n, file_list_release(&list)) {
+		assert_ok(metadata_list(f->store, &query, &list, &err), &err);
+		more = list.more;
+		if (more) {
+			query.has_position = true;
+			query.position_number = list.end->created_ms;
+			query.position_id = list.end->id;
+		}
+		assert_true(met + list.n <= COUNT(stored));
+	}
+	assert_int_equal(met, COUNT(stored));
+	for (size_t i = 0; i < COUNT(stored); i++)
+		file_record_unref(&stored[i]);
 }
 
 /* All of a row's tags, owner and type, and of its attributes those that are plain texts: more than the ways are chosen among. */
@@ -788,8 +868,12 @@ static void a_list_of_nothing_is_empty_and_has_no_next_page(void **state)
 #define T(test, setup) cmocka_unit_test_setup_teardown(test, setup, fixture_end)
 #define SHARED(setup)                                                                              \
 	T(each_filter_with_each_sort_gives_the_same_pages_as_a_loop, setup),                       \
+		T(each_filter_of_a_large_store_gives_the_same_pages_as_a_loop, setup),             \
 		T(every_name_and_search_gives_the_same_pages_as_a_loop, setup),                    \
 		T(filters_together_give_the_same_pages_as_a_loop, setup),                          \
+		T(filters_together_of_a_large_store_give_the_same_pages_as_a_loop, setup),         \
+		T(large_pages_of_a_large_store_give_every_row, setup),                             \
+		T(a_list_as_long_as_its_pieces_ends, setup),                                       \
 		T(all_filters_of_a_file_give_the_same_pages_as_a_loop, setup),                     \
 		T(pages_of_one_row_give_every_row, setup),                                         \
 		T(an_update_moves_a_file_to_its_new_filters, setup),                               \
