@@ -52,9 +52,7 @@ def roomy_directory():
 def run_one(name, arguments):
     module = importlib.import_module(name)
     parser = argparse.ArgumentParser(prog="tests/crash/crash.py " + name, description=module.__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true", help="say what happens, with times")
-    parser.add_argument("--no-keys", dest="keys", action="store_false", help="without Idempotency-Key")
+    scene.add_arguments(parser)
     module.add_arguments(parser)
     options = parser.parse_args(arguments)
     scene.on_terminate()

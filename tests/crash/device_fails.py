@@ -21,8 +21,7 @@ def add_arguments(parser):
 def run(options):
     with contextlib.ExitStack() as stack:
         volume = stack.enter_context(Device(options.fs, options.fault))
-        scene = stack.enter_context(Scene(options.seed, options.store, os.path.join(volume.path, "data"),
-                                          verbose=options.verbose, keys=options.keys))
+        scene = stack.enter_context(Scene(options, options.store, os.path.join(volume.path, "data"), alone=True))
         scene.start()
         for cycle in range(options.cycles):
             load = scene.load(cycle, clients=scene.chance.choice((4, 16)), tolerant=True)

@@ -13,7 +13,7 @@ def add_arguments(parser):
 def run(options):
     if options.store == "postgres":
         PostgresCluster.shared()
-    with Scene(options.seed, options.store, verbose=options.verbose, keys=options.keys) as scene:
+    with Scene(options, options.store) as scene:
         scene.start()
         for cycle in range(options.cycles):
             load = scene.load(cycle, clients=scene.chance.choice((4, 16, 24)))

@@ -373,6 +373,23 @@ class Ledger:
         for path in odd + temporaries:
             self.violation("left over, %.0f s after the start: %s", within, path)
 
+    def audit_space(self, server, reserve, within=5.0):
+        """No upload runs any more: whatever was promised to one was given back, so what is free is what the disk says."""
+        end = time.monotonic() + within
+        with raw_http.Connection((server.host, server.port), deadline=30) as connection:
+            while True:
+                text = connection.exchange("GET", "/metrics").body.decode()
+                said = {key: int(float(value)) for key, value in re.findall(r"^(depotd_[a-z_]+) (\S+)$", text, re.MULTILINE)}
+                disk = os.statvfs(server.data_dir)
+                free = max(0, disk.f_bavail * disk.f_frsize - reserve)
+                if free - said["depotd_data_free_bytes"] <= 64 << 10 and said["depotd_uploads_running"] == 0:
+                    return
+                if time.monotonic() > end:
+                    self.violation("%d bytes are free above the reserve, %d it says; %d uploads run", free,
+                                   said["depotd_data_free_bytes"], said["depotd_uploads_running"])
+                    return
+                time.sleep(0.05)
+
     def audit_check(self, server, *arguments):
         end = time.monotonic() + 30  # the first sweep after the start still brings descriptions up to their rows
         result = server.command("check", *arguments, timeout=120)

@@ -277,7 +277,7 @@ def run(options):
     if options.part == "slow":
         enough_descriptors(n)
     short = ["--server.header_timeout", "5s", "--server.idle_timeout", "5s"] if options.part == "offsets" else []
-    with Scene(options.seed, options.store, verbose=options.verbose, keys=options.keys, flags=short) as scene:
+    with Scene(options, options.store, flags=short) as scene:
         scene.start()
         if options.part == "offsets":
             said = offsets(scene, options)

@@ -56,9 +56,9 @@ def run(options):
         directory = tempfile.mkdtemp(prefix="depotd-crash-outage-")
         stack.callback(shutil.rmtree, directory, True)
         postgres = stack.enter_context(Postgres(directory, FORGETFUL if options.forgetful else ()))
-        flags = ["--storage.journal_size", "3M"] if options.forgetful else []
-        scene = stack.enter_context(Scene(options.seed, postgres.url, directory + "/data", verbose=options.verbose,
-                                          keys=options.keys, flags=["--database.connect_timeout", "1s", *flags]))
+        flags = ["--storage.journal_size", "3M"] if options.forgetful and not options.journal else []
+        scene = stack.enter_context(Scene(options, postgres.url, directory + "/data",
+                                          ["--database.connect_timeout", "1s", *flags]))
         scene.start()
         for cycle in range(options.cycles):
             how = scene.chance.choice(AWAY)

@@ -28,8 +28,7 @@ def run(options):
             database = postgres.url
         elif options.database == "outside":
             database = "postgres"
-        scene = stack.enter_context(Scene(options.seed, database, os.path.join(volume.path, "data"),
-                                          verbose=options.verbose, keys=options.keys))
+        scene = stack.enter_context(Scene(options, database, os.path.join(volume.path, "data"), alone=True))
         scene.start()
         for cycle in range(options.cycles):
             load = scene.load(cycle, clients=scene.chance.choice((8, 24)), tolerant=True)

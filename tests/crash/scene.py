@@ -69,17 +69,36 @@ def on_terminate():
     signal.signal(signal.SIGINT, unwind)
 
 
+RESERVE = 4 << 20
+MIXES = {"": {}, "small": {"small": True, "coarse": True},
+         "churn": {"put": 50, "form": 8, "patch": 12, "delete": 30, "small": True, "coarse": True}}
+
+
+def add_arguments(parser):
+    """What every scenario takes."""
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--verbose", action="store_true", help="say what happens, with times")
+    parser.add_argument("--no-keys", dest="keys", action="store_false", help="without Idempotency-Key")
+    parser.add_argument("--clients", type=int, default=0, help="so many at once; 0: the scenario's own choice")
+    parser.add_argument("--journal", default="", help="storage.journal_size: 3M, the smallest, has checkpoints all the time")
+    parser.add_argument("--mix", choices=sorted(MIXES), default="",
+                        help="small: what the journal takes; churn: that, and half of it is removed again")
+
+
 class Scene:
     """One daemon, one ledger, one seed."""
 
-    def __init__(self, seed, database="sqlite", data_dir=None, flags=(), environment=None, keys=True, verbose=False,
-                 grace_ms=None):
-        self.seed = seed
+    def __init__(self, options, database="sqlite", data_dir=None, flags=(), environment=None, grace_ms=None,
+                 alone=False):
+        """options: those of every scenario, see add_arguments(). alone: nobody else uses the data directory's file system."""
+        self.seed = seed = options.seed
         self.chance = random.Random(seed)
+        self.clients = options.clients
+        self.mix = MIXES[options.mix]
         grace_ms = grace_ms or self.chance.choice((1, 200))
         self.ledger = Ledger()
-        self.verbose = verbose
-        self.keys = 0.3 if keys else 0.0
+        self.verbose = options.verbose
+        self.keys = 0.3 if options.keys else 0.0
         self.began = time.monotonic()
         directory = None
         if database == "sqlite":
@@ -87,9 +106,12 @@ class Scene:
             data_dir = data_dir or os.path.join(directory, "data")
             database = "sqlite:%s/metadata.db" % data_dir
         self.directory = directory
+        self.alone = alone
         self.lives = []  # what each daemon before this one said
+        if options.journal:
+            flags = [*flags, "--storage.journal_size", options.journal]
         self.server = DepotdServer(
-            ["--storage.grace", "%dms" % grace_ms, "--storage.reserve", "4M", "--server.drain_timeout", "5s", *flags],
+            ["--storage.grace", "%dms" % grace_ms, "--storage.reserve", str(RESERVE), "--server.drain_timeout", "5s", *flags],
             environment, database, data_dir=data_dir, wrapper=TIED)
 
     def __enter__(self):
@@ -126,10 +148,10 @@ class Scene:
             raise Broken(str(problem)) from problem
         self.say("started in %.0f ms", (time.monotonic() - began) * 1000)
 
-    def load(self, cycle, clients=16, tolerant=False, **mix):
+    def load(self, cycle, clients=16, tolerant=False):
         self.ledger.cycle = cycle
-        load = Load(self.server, self.ledger, "%s-%d" % (self.seed, cycle), clients,
-                    Mix(keys=self.keys, **mix), tolerant)
+        load = Load(self.server, self.ledger, "%s-%d" % (self.seed, cycle), self.clients or clients,
+                    Mix(keys=self.keys, **self.mix), tolerant)
         load.start()
         return load
 
@@ -182,6 +204,7 @@ class Scene:
             raise Broken("\n".join(self.ledger.violations + [str(problem)])) from problem
         if sweep:
             self.ledger.audit_disk(self.server, listed)
+        self.audit_space()
         # What the sweep has not come to yet is no finding: it is inside the grace.
         self.ledger.audit_check(self.server, *([] if sweep else ["--storage.grace", "1h"]),
                                 *(["--verify"] if everything or self.chance.random() < 0.3 else []))
@@ -193,7 +216,12 @@ class Scene:
         ledger = self.ledger.copy()  # what is open stays open for the audit after the restart
         ledger.audit(self.server, self.chance, everything=True)
         self.ledger.violations = ledger.violations
+        self.audit_space()
         self.judge()
+
+    def audit_space(self):
+        if self.alone:
+            self.ledger.audit_space(self.server, RESERVE)
 
     def judge(self):
         if self.ledger.violations:

@@ -8,21 +8,25 @@ the volume loses its power in between, so that what was said to be synced and wa
 --phase start: the fault strikes a start on a store that was killed under load, and the start after it has to bring back everything.
 """
 import contextlib
+import math
 import os
+import random
 import shutil
 import tempfile
 import time
 import unittest
 
 from fault_shim import FaultShim
+from postgres_cluster import PostgresCluster
 from scene import Broken, Scene, Skipped
-from volume import Volume
+from volume import Memory, Volume
 from workload import Load, Mix
 
 FAULTS = {"kill": "kill", "kill-after": "kill after", "eio": "times=1 error=EIO", "enospc": "times=1 error=ENOSPC",
           "eintr": "times=1 error=EINTR", "emfile": "times=1 error=EMFILE", "full": "error=ENOSPC", "broken": "error=EIO",
           "short": "short=7", "lie": "times=1 error=EIO after", "enomem": "times=1 error=ENOMEM", "nothing": ""}
 REQUESTS = 14
+SCRIPT = {"put": 40, "form": 15, "patch": 20, "delete": 10, "get": 15, "coarse": True}
 
 
 def add_arguments(parser):
@@ -33,17 +37,20 @@ def add_arguments(parser):
     parser.add_argument("--points", default="all")
     parser.add_argument("--nth", type=int, default=0, help="this point alone")
     parser.add_argument("--share", default="0/1", help="I/N: every Nth point, from the Ith")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of the points, whose order follows from the seed")
+    parser.add_argument("--seconds", type=float, default=0, help="no new point after so long; says how to go on from there")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--cut", choices=("", "ext4", "xfs"), default="", help="a power cut of such a volume after the fault")
 
 
 class Sweep:
-    def __init__(self, options, directory, shim, volume):
+    def __init__(self, options, directory, shim, volume, alone):
         self.options = options
+        self.alone = alone
         self.data = os.path.join(directory, "data")
         self.shim = shim
         self.volume = volume
-        self.template = None  # a killed store, and what it had answered: for --phase start
+        self.template = self.database = None  # a killed store, and what it had answered: for --phase start
         self.ledger = None
         self.audits = self.hits = 0
 
@@ -57,14 +64,14 @@ class Sweep:
 
     def scene(self):
         shutil.rmtree(self.data, ignore_errors=True)
-        return Scene(self.options.seed, self.options.database, self.data, environment=self.shim.environment, grace_ms=1,
-                     keys=self.options.keys, verbose=self.options.verbose)
+        return Scene(self.options, self.options.database, self.data, environment=self.shim.environment, grace_ms=1,
+                     alone=self.alone)
 
-    def script(self, scene, cycle, requests=REQUESTS, clients=1):
+    def script(self, scene, cycle, requests=REQUESTS):
         """The same requests each time; until they are answered or the daemon is gone."""
         scene.ledger.cycle = cycle
-        load = Load(scene.server, scene.ledger, "%d-%d" % (self.options.seed, cycle), clients,
-                    Mix(put=40, form=15, patch=20, delete=10, get=15, keys=scene.keys, coarse=True), tolerant=True)
+        load = Load(scene.server, scene.ledger, "%d-%d" % (self.options.seed, cycle), scene.clients or 1,
+                    Mix(**dict(SCRIPT, **scene.mix), keys=scene.keys), tolerant=True)
         load.start()
         end = time.monotonic() + 30
         while load.answers < requests and scene.server.process.poll() is None and time.monotonic() < end:
@@ -110,11 +117,22 @@ class Sweep:
             scene.kill(load)
             scene.judge()
             shutil.copytree(self.data, os.path.join(self.template, "data"), symlinks=True)
+            if scene.server.cluster is not None:
+                self.database = scene.server.cluster.copy_database(scene.server.database)
             self.ledger = scene.ledger
 
     def from_template(self, scene):
         shutil.copytree(os.path.join(self.template, "data"), self.data, symlinks=True)
+        if self.database:
+            scene.server.cluster.drop_database(scene.server.database)
+            scene.server.database = scene.server.cluster.copy_database(self.database)
         scene.ledger = self.ledger.copy()
+
+    def close(self):
+        if self.template:
+            shutil.rmtree(self.template, ignore_errors=True)
+        if self.database:
+            PostgresCluster.shared().drop_database(self.database)
 
     # --- one point ---
 
@@ -169,35 +187,47 @@ class Sweep:
 
 
 def points(options, total):
+    """In an order that follows from the seed: a part of a sweep is a sample of it."""
     if options.nth:
         return [options.nth]
-    everything = range(1, total + 1)
-    if options.points != "all":
-        import random
-        return sorted(random.Random(options.seed).sample(everything, min(total, int(options.points))))
     first, step = map(int, options.share.split("/"))
-    return everything[first::step]
+    everything = list(range(1, total + 1))[first::step]
+    random.Random(options.seed).shuffle(everything)
+    if options.points != "all":
+        everything = everything[:int(options.points)]
+    return everything[options.skip:]
 
 
 def run(options):
+    end = time.monotonic() + (options.seconds or math.inf)
     with contextlib.ExitStack() as stack:
         try:
             shim = stack.enter_context(FaultShim())
         except unittest.SkipTest as reason:
             raise Skipped(str(reason)) from reason
-        volume = stack.enter_context(Volume(options.cut)) if options.cut else None
-        directory = volume.path if volume else stack.enter_context(tempfile.TemporaryDirectory(prefix="depotd-crash-calls-"))
-        sweep = Sweep(options, directory, shim, volume)
-        try:
-            total = sweep.count()
-            for nth in points(options, total):
-                try:
-                    sweep.point(nth)
-                except Broken as problem:
-                    raise Broken("at call %d of %d (--nth %d): %s" % (nth, total, nth, problem)) from problem
-        finally:
-            if sweep.template:
-                shutil.rmtree(sweep.template, ignore_errors=True)
-        if total and not sweep.hits and not options.nth:
+        if options.database == "postgres":
+            PostgresCluster.shared()
+        if options.cut:
+            volume = stack.enter_context(Volume(options.cut))
+            directory = volume.path
+        else:
+            volume = None
+            directory = (stack.enter_context(Memory()).path if os.geteuid() == 0 else
+                         stack.enter_context(tempfile.TemporaryDirectory(prefix="depotd-crash-calls-")))
+        sweep = Sweep(options, directory, shim, volume, alone=os.geteuid() == 0)
+        stack.callback(sweep.close)
+        total = sweep.count()
+        todo = points(options, total)
+        done = 0
+        for nth in todo:
+            if time.monotonic() > end:
+                break
+            try:
+                sweep.point(nth)
+            except Broken as problem:
+                raise Broken("at call %d of %d (--nth %d): %s" % (nth, total, nth, problem)) from problem
+            done += 1
+        if done and total and not sweep.hits and not options.nth:
             raise Broken("no fault was ever hit")
-        return "%d calls, %d of them hit, %d audits" % (total, sweep.hits, sweep.audits)
+        said = "%d calls, %d points, %d of them hit, %d audits" % (total, done, sweep.hits, sweep.audits)
+        return said if done == len(todo) else "%s; to be continued: --skip %d" % (said, options.skip + done)

@@ -106,7 +106,6 @@ class Volume:
                 return
             time.sleep(0.02)
 
-
     def cut(self, flush=False):
         fd = os.open(self.path, os.O_RDONLY)
         try:
@@ -117,6 +116,24 @@ class Volume:
     def remount(self):
         self.unmount()
         self.mount()
+
+
+class Memory:
+    """A file system in memory that nobody else uses. It takes no cut."""
+
+    def __init__(self, megabytes=512):
+        root_only("mounting a file system")
+        own_mounts()
+        self.megabytes = megabytes
+        self.path = tempfile.mkdtemp(prefix="depotd-crash-memory-")
+
+    def __enter__(self):
+        run("mount", "-t", "tmpfs", "-o", "size=%dm" % self.megabytes, "tmpfs", self.path)
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        subprocess.run(["umount", "--lazy", self.path], stdin=subprocess.DEVNULL, timeout=60)
+        os.rmdir(self.path)
 
 
 def descendants(pid):

@@ -200,6 +200,19 @@ class PostgresCluster:
             raise RuntimeError(result.stderr)
         return result.stdout.splitlines()
 
+    def copy_database(self, url, timeout=30):
+        """The URL of a new database with all that is in another one; those who have just left that one are waited for."""
+        end = time.monotonic() + timeout
+        name = "depot_%d_%d" % (os.getpid(), next(self._numbers))
+        while True:
+            try:
+                self.execute("CREATE DATABASE %s TEMPLATE %s" % (name, urllib.parse.urlsplit(url).path.lstrip("/")))
+                return self.url(name)
+            except RuntimeError as problem:
+                if "other user" not in str(problem) or time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
+
     def create_database(self):
         """The connection string of a new, empty database."""
         name = "depot_%d_%d" % (os.getpid(), next(self._numbers))
