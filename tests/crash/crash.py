@@ -30,7 +30,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "http")]
 import scene  # noqa: E402
 from scene import Broken, Skipped  # noqa: E402
 
-SCENARIOS = ("kill", "powercut", "syscalls", "device_fails", "outage", "network")
+SCENARIOS = ("kill", "powercut", "syscalls", "device_fails", "outage", "promote", "network")
 SKIPPED = 77
 
 
@@ -88,7 +88,7 @@ class Job:
         for key, value in arguments.items():
             if value is True:
                 self.arguments += ["--" + key.replace("_", "-")]
-            elif value != "":
+            elif value != "" and value is not False:
                 self.arguments += ["--" + key.replace("_", "-"), str(value)]
 
     def run(self, environment):
@@ -175,6 +175,12 @@ def outage_jobs(full, chance):
             cycles=10 if full else 3, forgetful=True, seed=chance.randrange(1 << 30)) for _ in range(25 if full else 1)]
 
 
+def promote_jobs(full, chance):
+    return [Job("a standby is promoted%s, the daemon is killed meanwhile" % (" that lacks what was not written out" if forgetful else ""),
+                "promote", 400, cycles=10 if full else 2, forgetful=forgetful, seed=chance.randrange(1 << 30))
+            for _ in range(5 if full else 1) for forgetful in (False, True)]
+
+
 def network_jobs(full, chance):
     return [Job("network: " + what, "network", 300, part=part, store=store, step=step, seed=chance.randrange(1 << 30))
             for what, part, store, step in (("clients die at every offset", "offsets", "sqlite", 1),
@@ -188,7 +194,8 @@ def plan(full, seed):
     """Latencies are measured first and alone; see run_plan()."""
     chance = random.Random(seed)
     return network_jobs(full, chance), (kill_jobs(chance, 1000 if full else 60) + powercut_jobs(chance, 1000 if full else 40)
-                                        + syscall_jobs(full, chance) + device_jobs(full, chance) + outage_jobs(full, chance))
+                                        + syscall_jobs(full, chance) + device_jobs(full, chance) + outage_jobs(full, chance)
+                                        + promote_jobs(full, chance))
 
 
 def run_plan(full, arguments):

@@ -49,7 +49,8 @@ class Mix:
 
 class Load:
     def __init__(self, server, ledger, seed, clients=16, mix=None, tolerant=False, deadline=20.0):
-        """tolerant: 5xx is an answer that may be given (a disk or a database is failing)."""
+        """tolerant: 5xx is an answer that may be given (a disk or a database is failing), and a connection may break; or the
+        operations of which only the former is true."""
         self.address = (server.host, server.port)
         self.ledger = ledger
         self.mix = mix or Mix()
@@ -119,7 +120,7 @@ class Load:
                 except (OSError, raw_http.ProtocolError) as problem:
                     if self.broken.is_set():
                         return
-                    if not self.tolerant:
+                    if self.tolerant is not True:
                         self.ledger.violation("a connection broke before anything else did: %s (%s)", problem, operation)
                         return
                     if connection is not None:
@@ -132,8 +133,9 @@ class Load:
             if connection is not None:
                 connection.close()
 
-    def _refused(self, what, response):
-        if not (self.tolerant and response.status >= 500) and not self.broken.is_set():
+    def _refused(self, operation, what, response):
+        tolerant = self.tolerant if isinstance(self.tolerant, bool) else operation in self.tolerant
+        if not (tolerant and response.status >= 500) and not self.broken.is_set():
             self.ledger.violation("%s was refused: %r", what, response)
 
     def _upload(self, connection, act, token, door, mine):
@@ -157,7 +159,7 @@ class Load:
         response = connection.read_response("PUT")
         kept = self.ledger.answered(attempt, response)
         if not kept:
-            self._refused(token, response)
+            self._refused("put", token, response)
         mine.extend(kept)
         return response
 
@@ -178,9 +180,9 @@ class Load:
             one.record, one.alternatives = record, []
         elif response.status < 500:
             one.alternatives = before
-            self._refused("PATCH " + one.id, response)
+            self._refused("patch", "PATCH " + one.id, response)
         else:  # it may have been done
-            self._refused("PATCH " + one.id, response)
+            self._refused("patch", "PATCH " + one.id, response)
         return response
 
     def _delete(self, connection, act, mine):
@@ -191,14 +193,14 @@ class Load:
             one.deletion = "answered"
             self.ledger.counts["deleted"] += 1
         else:
-            self._refused("DELETE " + one.id, response)
+            self._refused("delete", "DELETE " + one.id, response)
         return response
 
     def _get(self, connection, act, mine):
         one = act.choice(mine)
         response = connection.exchange("GET", "/files/" + one.id)
         if response.status != 200:
-            self._refused("GET " + one.id, response)
+            self._refused("get", "GET " + one.id, response)
         elif response.body != one.attempt.data(one.index):
             self.ledger.violation("GET %s gives other bytes than were sent", one.id)
         return response

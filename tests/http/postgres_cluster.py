@@ -171,9 +171,9 @@ class PostgresCluster:
 
     # --- a standby ---
 
-    def standby(self, synchronous=True):
+    def standby(self, synchronous=True, directory=None):
         """A new cluster that streams from this one and lets nobody write until promote()."""
-        other = StandbyCluster(self)
+        other = StandbyCluster(self, directory)
         if synchronous:
             self.wait_for_standby()
         return other
@@ -227,9 +227,9 @@ class PostgresCluster:
 class StandbyCluster(PostgresCluster):
     """Made from a base backup of a running primary, and started."""
 
-    def __init__(self, primary):
+    def __init__(self, primary, directory=None):
         settings = {k: v for k, v in primary.settings.items() if k != "port"}
-        self._prepare(settings, tcp=primary.port is not None)
+        self._prepare(settings, tcp=primary.port is not None, directory=directory)
         self._run("pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d",
                   primary.url())
         self.start()
