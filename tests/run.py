@@ -365,7 +365,7 @@ def stage_crash():
         outcome = run([sys.executable, "tests/crash/crash.py", "check", "--results", results.name, "--only", ONLY], 1800,
                       {"DEPOTD_TEST_BINARY": GCC.binary, **Postgres.environment()})
         lines = [json.loads(line) for line in results if line.endswith("\n")]
-    for title, verdict, duration, output in lines:
+    for title, verdict, duration, output, _ in lines:
         REPORT.result("crash", title, verdict, duration, output)
     if outcome.status != 0 and not any(line[1] == "FAILED" for line in lines):
         REPORT.result("crash", "the plan runs to its end", "FAILED", time.monotonic() - start, outcome.output)

@@ -14,6 +14,7 @@ import argparse
 import concurrent.futures
 import importlib
 import json
+import math
 import os
 import random
 import signal
@@ -32,6 +33,12 @@ from scene import Broken, Skipped  # noqa: E402
 
 SCENARIOS = ("kill", "powercut", "syscalls", "device_fails", "outage", "promote", "network")
 SKIPPED = 77
+
+LONG = """The long plan. It takes about HOURS hours on 2 processors. In pieces, each going on where the one before ended:
+
+    tests/crash/crash.py all --results FILE --resume --minutes 30
+
+or on several machines: --part 0/4, --part 1/4, ... Runs do not depend on one another; a failure prints the line that repeats it."""
 
 
 def roomy_directory():
@@ -91,6 +98,10 @@ class Job:
             elif value != "" and value is not False:
                 self.arguments += ["--" + key.replace("_", "-"), str(value)]
 
+    @property
+    def line(self):
+        return command_line(self.scenario, self.arguments)
+
     def run(self, environment):
         """(verdict, seconds, output)"""
         began = time.monotonic()
@@ -107,15 +118,34 @@ class Job:
                 os.killpg(process.pid, signal.SIGKILL)
                 output = process.communicate()[0]
             output += b"\nended after %d s. Run it again:\n  %s\n" % (
-                self.timeout, command_line(self.scenario, self.arguments).encode())
+                self.timeout, self.line.encode())
         verdict = {0: "ok", SKIPPED: "skipped"}.get(process.returncode, "FAILED")
         return verdict, time.monotonic() - began, output.decode("utf-8", "replace")
 
 
+def variety(chance):
+    """How a load is: half of them with a journal that has checkpoints all the time, some of few clients or with many removals."""
+    how = {"journal": chance.choice(("", "3M")), "mix": chance.choice(("", "", "small", "churn")),
+           "clients": chance.choice(("", "", "", 1, 2, 4)), "slow_checkpoints": chance.choice(("", 300))}
+    if not how["journal"]:
+        how["slow_checkpoints"] = ""
+    return how
+
+
+def told(how):
+    words = [how["mix"], how["clients"] and "%d client%s" % (how["clients"], "s" if how["clients"] > 1 else ""),
+             how["journal"] and "a small journal", how["slow_checkpoints"] and "slow checkpoints"]
+    return "".join(", " + word for word in words if word)
+
+
 def kill_jobs(chance, cycles, per_run=10):
-    return [Job("%d kill -9 under load on %s" % (per_run, store), "kill", 60 + 15 * per_run,
-                store=store, cycles=per_run, seed=chance.randrange(1 << 30))
-            for _ in range(cycles // per_run) for store in ("sqlite", "postgres")]
+    jobs = []
+    for _ in range(cycles // per_run):
+        for store in ("sqlite", "postgres"):
+            how = variety(chance)
+            jobs.append(Job("%d kill -9 under load on %s%s" % (per_run, store, told(how)), "kill", 60 + 15 * per_run, store=store,
+                            cycles=per_run, **how, seed=chance.randrange(1 << 30)))
+    return jobs
 
 
 def powercut_jobs(chance, cycles, per_run=5):
@@ -124,28 +154,36 @@ def powercut_jobs(chance, cycles, per_run=5):
     jobs = []
     for i in range(cycles // per_run):
         fs, database, flush = ways[i % len(ways)]
-        jobs.append(Job("%d power cuts of %s, rows %s%s" % (per_run, fs, database, ", log flushed" if flush else ""), "powercut",
-                        60 + 30 * per_run, fs=fs, database=database, flush=flush, cycles=per_run, seed=chance.randrange(1 << 30)))
+        how = variety(chance)
+        jobs.append(Job("%d power cuts of %s, rows %s%s%s" % (per_run, fs, database, ", log flushed" if flush else "", told(how)),
+                        "powercut", 60 + 30 * per_run, fs=fs, database=database, flush=flush, cycles=per_run, **how,
+                        seed=chance.randrange(1 << 30)))
     return jobs
 
 
 def syscall_jobs(full, chance):
     """fault, call, where, phase, database, cut, how many in the short plan."""
-    sync = "fsync,fdatasync,syncfs"
+    sync, opens = "fsync,fdatasync,syncfs", "open,openat,openat2"
     sweeps = [
         ("kill", "any", "", "requests", "sqlite", "", 30), ("kill-after", "any", "", "requests", "postgres", "", 20),
         ("eio", "any", "", "requests", "sqlite", "", 25), ("eio", "any", "", "requests", "postgres", "", 15),
         ("enospc", "any", "", "requests", "sqlite", "", 20), ("full", "any", "objects", "requests", "postgres", "", 10),
         ("full", "any", "metadata.db", "requests", "sqlite", "", 5),
-        ("broken", "any", "", "requests", "sqlite", "", 10), ("emfile", "open,openat,openat2", "", "requests", "sqlite", "", 15),
+        ("broken", "any", "", "requests", "sqlite", "", 10), ("emfile", opens, "", "requests", "sqlite", "", 15),
         ("eintr", "any", "", "requests", "postgres", "", 25), ("short", "any", "", "requests", "sqlite", "", 3),
         ("lie", "any", "", "requests", "sqlite", "", 10), ("kill-after", "any", "", "requests", "sqlite", "xfs", 10),
         ("kill", "any", "", "start", "sqlite", "", 25), ("eio", "any", "", "start", "sqlite", "", 20),
-        ("enospc", "any", "", "start", "sqlite", "", 15), ("emfile", "open,openat,openat2", "", "start", "sqlite", "", 10),
+        ("enospc", "any", "", "start", "sqlite", "", 15), ("emfile", opens, "", "start", "sqlite", "", 10),
         ("eio", sync, "", "requests", "sqlite", "ext4", 0), ("eio", sync, "", "requests", "postgres", "xfs", 0),
         ("lie", sync, "", "requests", "sqlite", "ext4", 0), ("enomem", "alloc", "", "start", "sqlite", "", 15),
         ("enomem", "alloc", "", "requests", "sqlite", "", 15), ("enomem", "alloc", "depotd", "requests", "postgres", "", 25),
     ]
+    if full:  # every N of each of these on both stores
+        have = {sweep[:6] for sweep in sweeps}
+        more = [(fault, opens if fault == "emfile" else "any", "", phase, database, "")
+                for fault in ("kill", "kill-after", "eio", "enospc", "eintr", "emfile", "lie", "short")
+                for phase in ("requests", "start") for database in ("sqlite", "postgres")]
+        sweeps += [sweep + (1,) for sweep in more if sweep not in have]
     jobs = []
     for fault, call, where, phase, database, cut, sample in sweeps:
         title = "%s at %s of %s%s%s, %s" % (fault, "call N" if call == "any" else call.replace(",", "/") + " N",
@@ -198,13 +236,30 @@ def plan(full, seed):
                                         + promote_jobs(full, chance))
 
 
+def passed_before(path):
+    """The command lines that a file of --results says were ok; its last line may be half of one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            results = [json.loads(line) for line in file if line.endswith("\n")]
+    except FileNotFoundError:
+        return set()
+    return {line for _, verdict, _, _, line in results if verdict == "ok"}
+
+
 def run_plan(full, arguments):
-    parser = argparse.ArgumentParser(prog="tests/crash/crash.py " + ("all" if full else "check"))
+    parser = argparse.ArgumentParser(prog="tests/crash/crash.py " + ("all" if full else "check"),
+                                     description=LONG if full else None, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=20261122, help="the seeds of all runs follow from it")
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="runs at once")
     parser.add_argument("--only", default="", help="runs whose title contains it")
-    parser.add_argument("--results", help="write a JSON line for each run: title, verdict, seconds, output")
+    parser.add_argument("--results", help="add a JSON line for each run to this file: title, verdict, seconds, output, command")
+    parser.add_argument("--resume", action="store_true", help="leave out the runs that --results says were ok")
+    parser.add_argument("--part", default="0/1", help="I/N: every Nth run, from the Ith (0 to N-1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
     options = parser.parse_args(arguments)
+    if options.resume and not options.results:
+        parser.error("--resume needs --results")
+    end = time.monotonic() + options.minutes * 60
     scene.on_terminate()
     environment = dict(os.environ, TMPDIR=roomy_directory(), PYTHONDONTWRITEBYTECODE="1")
     from postgres_cluster import ENVIRONMENT, PostgresCluster, binaries
@@ -214,14 +269,20 @@ def run_plan(full, arguments):
         cluster = PostgresCluster()
         cluster.start()
         environment[ENVIRONMENT] = cluster.url()
-    failed = done = 0
-    alone, together = ([job for job in jobs if options.only in job.title] for jobs in plan(full, options.seed))
+    failed = done = left = 0
+    passed = passed_before(options.results) if options.resume else ()
+    first, step = map(int, options.part.split("/"))
+    alone, together = ([job for job in jobs[first::step] if options.only in job.title and job.line not in passed]
+                       for jobs in plan(full, options.seed))
     try:
         for jobs, workers in ((alone, 1), (together, options.jobs)):
             pool = concurrent.futures.ThreadPoolExecutor(workers)
-            futures = {pool.submit(job.run, environment): job for job in jobs}
+            futures = {pool.submit(lambda job: job.run(environment) if time.monotonic() < end else None, job): job for job in jobs}
             for future in concurrent.futures.as_completed(futures):
                 job = futures[future]
+                if future.result() is None:
+                    left += 1
+                    continue
                 verdict, took, output = future.result()
                 done += 1
                 failed += verdict == "FAILED"
@@ -229,13 +290,13 @@ def run_plan(full, arguments):
                                                 else output.strip().splitlines()[-1] if output.strip() else ""), flush=True)
                 if options.results:
                     with open(options.results, "a", encoding="utf-8") as file:
-                        file.write(json.dumps([job.title, verdict, took, output]) + "\n")
+                        file.write(json.dumps([job.title, verdict, took, output, job.line]) + "\n")
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
         if cluster is not None:
             cluster.remove()
-    print("%d runs, %d failed" % (done, failed))
+    print("%d runs, %d failed%s" % (done, failed, ", %d not begun" % left if left else ""))
     return 1 if failed else 0
 
 

@@ -8,8 +8,10 @@ import signal
 import sys
 import tempfile
 import time
+import unittest
 
 from depotd_server import DepotdServer
+from fault_shim import FaultShim
 from ledger import Ledger, Unanswered
 from workload import Load, Mix
 
@@ -81,6 +83,8 @@ def add_arguments(parser):
     parser.add_argument("--no-keys", dest="keys", action="store_false", help="without Idempotency-Key")
     parser.add_argument("--clients", type=int, default=0, help="so many at once; 0: the scenario's own choice")
     parser.add_argument("--journal", default="", help="storage.journal_size: 3M, the smallest, has checkpoints all the time")
+    parser.add_argument("--slow-checkpoints", type=int, default=0, metavar="MS",
+                        help="each sync of the whole file system takes so much longer: small journals are full, crashes meet it half-way")
     parser.add_argument("--mix", choices=sorted(MIXES), default="",
                         help="small: what the journal takes; churn: that, and half of it is removed again")
 
@@ -107,6 +111,13 @@ class Scene:
             database = "sqlite:%s/metadata.db" % data_dir
         self.directory = directory
         self.alone = alone
+        self.shim = None
+        if options.slow_checkpoints and environment is None:
+            try:
+                self.shim = FaultShim("syncfs delay=%d" % options.slow_checkpoints)
+            except unittest.SkipTest as reason:
+                raise Skipped(str(reason)) from reason
+            environment = self.shim.environment
         self.lives = []  # what each daemon before this one said
         if options.journal:
             flags = [*flags, "--storage.journal_size", options.journal]
@@ -127,6 +138,8 @@ class Scene:
                 shown = lines[:12] + ["..."] + lines[-12:] if len(lines) > 25 else lines
                 print("what a daemon said:\n  " + "\n  ".join(line[:240] for line in shown), file=sys.stderr)
         server.remove()
+        if self.shim is not None:
+            self.shim.close()
         if self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
 
