@@ -1,11 +1,11 @@
 /*
  * The group committer: uploads that end together become durable together, and get their rows in one transaction.
  *
- * Small ones stand under their names already, unsynced; one sync of the journal makes all of a batch durable. Large ones are
- * durable and have no names; publishers give them theirs first. Then the rows are written and all are answered. Journal and
+ * Small ones get their names, unsynced, from who brings them; one sync of the journal makes all of a batch durable. Large ones
+ * are durable and have no names; publishers give them theirs first. Then the rows are written and all are answered. Journal and
  * database are two desks, one behind the other: while one batch is with the database the next is being journaled. Whoever
  * brings a request to a desk that nobody minds minds it, until no request waits there: a lone upload is handed to nobody, a
- * crowd has one at each desk. I1: nothing is sent to the database that is not durable. I2: a crash between leaves names
+ * crowd has one at each desk. I1: no row is committed whose file is not there and durable. I2: a crash between leaves names
  * without rows; what the journal knows of them gets its rows at the next start, the rest is the sweep's. A request's files
  * all come to be, or none. What the journal has the database need not have written out yet (unconfirmed.c). While the
  * database is away the journal is the spool (pending.c). Thread: upload_commit() on any, publish_batch() on the publishers';
@@ -294,6 +294,28 @@ static bool committer_submit(struct core *core, struct batch_item *item)
 	return taken;
 }
 
+/*
+ * Takes the journal's desk with a request whose file is not placed yet: that is done while the disk writes. False: somebody works
+ * there, or is about to. If he placed what others bring, one thread would do it for all of a crowd, so they do it themselves before
+ * they queue; and so does who brings many files, for whom others would wait.
+ */
+static bool submit_alone(struct core *core, struct upload_commit *commit)
+{
+	struct committer *committer = core->committer;
+	if (commit->n > 1 || commit->uploads[0]->writer)
+		return false;
+	pthread_mutex_lock(&committer->lock);
+	bool alone = !committer->journal.minded && !committer->journal.head;
+	if (alone) {
+		put_locked(&committer->journal, &commit->item);
+		committer->journal.minded = true;
+	}
+	pthread_mutex_unlock(&committer->lock);
+	if (alone)
+		mind_journal(core);
+	return alone;
+}
+
 size_t committer_depth(struct core *core)
 {
 	struct committer *committer = core->committer;
@@ -303,24 +325,34 @@ size_t committer_depth(struct core *core)
 	return depth;
 }
 
+static bool has_writer(const struct upload_commit *commit)
+{
+	for (size_t k = 0; k < commit->n; k++)
+		if (commit->uploads[k]->writer)
+			return true;
+	return false;
+}
+
 void upload_commit(struct core *core, struct upload_commit *commit)
 {
-	bool large = false;
 	assert(commit->n > 0);
 	commit->result = 0;
 	commit->journaled = commit->deferred = false;
 	err_clear(&commit->err);
 	for (size_t k = 0; k < commit->n; k++) {
-		struct upload *upload = commit->uploads[k];
 		commit->records[k] = NULL;
-		upload_move(upload, UPLOAD_COMMITTING);
-		committer_enter(upload);
-		large = large || upload->writer;
+		upload_move(commit->uploads[k], UPLOAD_COMMITTING);
+		committer_enter(commit->uploads[k]); /* before there is a name */
 	}
-	if (large ? batcher_submit(core->publisher, &commit->item) == 0
-		  : committer_submit(core, &commit->item))
+	if (submit_alone(core, commit))
 		return;
-	commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
+	commit_place(core, commit);
+	if (commit->result == 0 &&
+	    (has_writer(commit) ? batcher_submit(core->publisher, &commit->item) == 0
+				: committer_submit(core, &commit->item)))
+		return;
+	if (commit->result == 0)
+		commit->result = err_set(&commit->err, ERR_BUSY, "too many uploads end at once");
 	commit_finish(core, commit);
 }
 

@@ -45,8 +45,14 @@ struct registering {
  */
 void commits_give_up(struct core *core, struct upload_commit **commits, size_t n);
 /*
- * Makes the small files of the batch durable. What cannot be made so is answered; how many are left, at the front. registering:
- * the rows are begun meanwhile (rows_begin()), if it comes to that; NULL: they are not.
+ * Makes the small files of the request whole under their names. What is to go through a writer instead has one; the result is -1
+ * where one failed.
+ */
+void commit_place(struct core *core, struct upload_commit *commit);
+/*
+ * Makes the small files of the batch durable, and places those that are not placed yet while the disk writes. What cannot be made
+ * so is answered; how many are left, at the front. registering: the rows are begun meanwhile, too (rows_begin()), if it comes to
+ * that; NULL: they are not.
  */
 size_t journal_batch(struct core *core, struct upload_commit **commits, size_t n,
 		     struct registering *registering);

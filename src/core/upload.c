@@ -1,8 +1,8 @@
 /*
  * Takes one upload from first byte to sealed bytes; committer.c gives it name and row. Worker threads only, one owner at a time.
  *
- * A small upload is kept in memory until it is complete; then it is made whole under its name without a sync, and the committer's
- * journal makes it durable together with others. What grows past that, or finds no room in memory, goes through a writer.
+ * A small upload is kept in memory until it is complete; then the committer has it made whole under its name without a sync, and
+ * its journal makes it durable together with others. What grows past that, or finds no room in memory, goes through a writer.
  *
  * Invariants: until UPLOAD_SEALED a crash leaves nothing; what failed once is never tried again; the digest has seen exactly
  * the bytes that the writer has taken.
@@ -268,26 +268,44 @@ static int make_record(struct upload *upload, const struct file_labels *labels,
 	return rc;
 }
 
-/* 1 small and whole under its name, 0 it has to go through a writer, -1. */
-static int seal_small(struct upload *upload, struct err *err)
+/* Whether it is small: it stays in memory until upload_place(), and what the journal is to have of it is ready. */
+static bool seal_small(struct upload *upload)
 {
-	const struct buf *description = &upload->description, *placed = description;
-	struct buf packed;
+	const struct buf *description = &upload->description;
 	if (upload->writer || upload->core->config.journal_file_max == 0)
-		return 0;
-	committer_enter(upload); /* before there is a name, so that the sweep spares it */
+		return false;
+	upload->small = true;
+	upload->checksum = journal_checksum(description->data, description->len, upload->bytes,
+					    (size_t)upload->size);
+	return true;
+}
+
+int upload_place(struct upload *upload, struct err *err)
+{
+	const struct buf *placed = &upload->description;
+	struct buf packed;
+	assert(upload->small && !upload->named && upload->entered);
 	buf_init(&packed, BLOB_DESCRIPTION_MAX);
 	if (file_record_pack(upload->record, &packed))
 		placed = &packed;
 	int rc = blob_place(upload->core->blobs, &upload->id, upload->room, upload->bytes,
 			    (size_t)upload->size, placed->data, placed->len, err);
 	buf_release(&packed);
-	if (rc != 1)
-		return rc;
-	upload->named = upload->small = true;
-	upload->checksum = journal_checksum(description->data, description->len, upload->bytes,
-					    (size_t)upload->size);
-	return 1;
+	upload->named = rc == 1;
+	return rc;
+}
+
+int upload_write_out(struct upload *upload, struct err *err)
+{
+	const struct buf *description = &upload->description;
+	assert(upload->small && !upload->named && !upload->writer);
+	if (blob_create(upload->core->blobs, &upload->id, upload->size, upload->room,
+			&upload->writer, err) < 0)
+		return -1;
+	if (upload->size > 0 &&
+	    blob_write(upload->writer, upload->bytes, (size_t)upload->size, err) < 0)
+		return -1;
+	return blob_seal(upload->writer, description->data, description->len, err);
 }
 
 static int seal_described(struct upload *upload, struct err *err)
@@ -296,12 +314,11 @@ static int seal_described(struct upload *upload, struct err *err)
 	file_record_describe(upload->record, description);
 	if (description->failed)
 		return description_failed(description, err);
-	int rc = seal_small(upload, err);
-	if (rc != 0)
-		return rc < 0 ? -1 : 0;
+	if (seal_small(upload))
+		return 0;
 	if (!upload->writer && spill(upload, err) < 0)
 		return -1;
-	rc = blob_seal(upload->writer, description->data, description->len, err);
+	int rc = blob_seal(upload->writer, description->data, description->len, err);
 	buf_release(description);
 	return rc;
 }

@@ -9,8 +9,8 @@
 enum upload_state {
 	UPLOAD_RECEIVING, /* bytes come; nothing is durable, a crash leaves nothing */
 	/*
-	 * Complete. Either its writer has made bytes and description durable and no name leads to them, or it is small: whole under
-	 * its name, not synced, and the journal has still to make it durable. No row leads to it.
+	 * Complete, and no name leads to it. Either its writer has made bytes and description durable, or it is small: all in
+	 * memory, and the journal has still to make it durable.
 	 */
 	UPLOAD_SEALED,
 	UPLOAD_COMMITTING, /* the committer's alone; a name may lead to the bytes (I2) */
@@ -47,6 +47,13 @@ struct upload {
 
 /* The one place where a state changes; asserts that the change is legal. */
 void upload_move(struct upload *upload, enum upload_state to);
+/*
+ * Makes a small one whole under its name, unsynced; it was entered, so the sweep spares it. 1; 0 this store has no such way for it,
+ * see upload_write_out(); -1, and nothing is there. The journal may have it already, and may not drop it before (committer.c).
+ */
+int upload_place(struct upload *upload, struct err *err);
+/* The other way: through a writer, which is sealed and has still to be published. Its bytes stay in memory, too. */
+int upload_write_out(struct upload *upload, struct err *err);
 /* Frees it with whatever it still holds; unpublished bytes are discarded. */
 void upload_free(struct upload **upload);
 

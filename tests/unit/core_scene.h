@@ -29,7 +29,8 @@ struct scene {
 	struct metadata *metadata;
 	struct core *core;
 	struct core_config config;
-	struct err err; /* of the last failure */
+	unsigned without; /* what the file system is not to have: BLOB_WITHOUT_… */
+	struct err err;   /* of the last failure */
 };
 
 static inline void scene_open_metadata(struct scene *scene)
@@ -47,7 +48,8 @@ static inline void scene_open_metadata(struct scene *scene)
 
 static inline void scene_open(struct scene *scene)
 {
-	struct blob_filesystem_config config = {.directory = scene->directory, .exclusive = true};
+	struct blob_filesystem_config config = {
+		.directory = scene->directory, .exclusive = true, .without = scene->without};
 	struct blob_store *inner = NULL;
 	if (blob_filesystem_open(&config, &inner, &scene->err) < 0)
 		fail_msg("%s", scene->err.message);

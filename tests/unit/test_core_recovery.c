@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "core_scene.h"
+#include "placed_upload.h"
 #include "stub_metadata.h"
 
 #include "../../src/core/unconfirmed_private.h"
@@ -149,9 +150,18 @@ static void store_and_be_refused(struct scene *scene, struct run *run)
 	run->ids[1] = scene_put(scene, "g", "stored"); /* takes the word of it into the journal */
 }
 
-static void seal_without_committing(struct scene *scene, struct run *run)
+static void store_what_cannot_be_placed(struct scene *scene, struct run *run)
 {
-	struct upload *upload = scene_sealed(scene, "f", "never answered", NULL);
+	struct upload *upload = scene_sealed(scene, "f", "the journal has it", NULL);
+	struct file_record *record = NULL;
+	run->ids[0] = upload_record(upload)->id;
+	blob_fault_set(scene->blobs, BLOB_CALL_PLACE, 1, ERR_IO, EIO);
+	assert_int_equal(scene_commit(scene, &upload, 1, &record), -1);
+}
+
+static void place_without_committing(struct scene *scene, struct run *run)
+{
+	struct upload *upload = scene_placed(scene, "f", "never answered");
 	run->ids[0] = upload_record(upload)->id;
 }
 
@@ -259,11 +269,22 @@ static void what_was_refused_does_not_come_back(void **state)
 	forget_run(run);
 }
 
+static void what_could_not_be_placed_does_not_come_back(void **state)
+{
+	struct scene *scene = *state;
+	struct run *run = new_run();
+	crash(scene, run, store_what_cannot_be_placed);
+	scene_open(scene);
+	assert_false(scene_has_row(scene, &run->ids[0]));
+	assert_false(scene_has_blob(scene, &run->ids[0]));
+	forget_run(run);
+}
+
 static void what_was_never_committed_gets_no_row(void **state)
 {
 	struct scene *scene = *state;
 	struct run *run = new_run();
-	crash(scene, run, seal_without_committing);
+	crash(scene, run, place_without_committing);
 	scene_open(scene);
 	assert_false(scene_has_row(scene, &run->ids[0]));
 	forget_run(run);
@@ -380,12 +401,11 @@ static void what_waits_for_the_database_is_carried_over(void **state)
 static void a_full_disk_refuses_a_small_file_and_leaves_nothing(void **state)
 {
 	struct scene *scene = *state;
-	struct upload *upload = scene_begin(scene, "x");
-	assert_int_equal(upload_write(upload, "abc", 3, &scene->err), 0);
+	struct upload *upload = scene_sealed(scene, "x", "abc", NULL);
+	struct file_record *record = NULL;
 	blob_fault_set(scene->blobs, BLOB_CALL_PLACE, 1, ERR_IO, ENOSPC);
-	assert_int_equal(upload_seal(upload, NULL, &scene->err), -1);
+	assert_int_equal(scene_commit(scene, &upload, 1, &record), -1);
 	assert_int_equal(scene->err.kind, ERR_DISK_FULL);
-	upload_abort(&upload);
 	assert_int_equal(scene_blobs(scene), 0);
 	assert_int_equal(atomic_load(&scene->core->small_bytes), 0);
 }
@@ -394,6 +414,9 @@ static void a_small_file_given_up_before_its_commit_leaves_nothing(void **state)
 {
 	struct scene *scene = *state;
 	struct upload *upload = scene_sealed(scene, "x", "abc", NULL);
+	upload_abort(&upload);
+	assert_int_equal(scene_blobs(scene), 0);
+	upload = scene_placed(scene, "x", "abc");
 	assert_int_equal(scene_blobs(scene), 1);
 	upload_abort(&upload);
 	assert_int_equal(scene_blobs(scene), 0);
@@ -433,6 +456,7 @@ int main(void)
 		SCENE_TEST(the_files_of_one_request_come_back_together),
 		SCENE_TEST(what_was_removed_does_not_come_back),
 		SCENE_TEST(what_was_refused_does_not_come_back),
+		SCENE_TEST(what_could_not_be_placed_does_not_come_back),
 		SCENE_TEST(what_was_never_committed_gets_no_row),
 		SCENE_TEST(a_change_survives_the_making_again_of_its_file),
 		SCENE_TEST(what_waited_for_the_database_is_registered_after_a_crash),

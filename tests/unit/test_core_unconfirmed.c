@@ -1,5 +1,6 @@
 /* Rows that are committed before the database has written them out: what becomes of them when it crashes, over a stub of one. */
 #include "core_scene.h"
+#include "placed_upload.h"
 #include "stub_metadata.h"
 
 #include "../../src/core/unconfirmed_private.h"
@@ -224,7 +225,7 @@ static void what_was_journaled_before_a_checkpoint_is_not_deferred_after_it(void
 static void who_commits_while_the_database_crashes_is_in_doubt(void **state)
 {
 	struct scene *scene = *state;
-	struct upload *upload = scene_sealed(scene, "x", "bytes", NULL);
+	struct upload *upload = scene_placed(scene, "x", "bytes");
 	struct upload_commit commit = {.uploads = &upload, .n = 1, .journaled = true};
 	struct upload_commit *commits = &commit;
 	commit.turn = atomic_load(&scene->core->intake->turn);

@@ -67,7 +67,10 @@ typedef int (*journal_visit_fn)(void *context, const struct journal_record *reco
 int journal_replay(struct journal *journal, uint64_t before, journal_visit_fn visit, void *context,
 		   struct journal_replay_summary *summary, struct err *err);
 
-/* What whoever appends does while the disk writes. Called once, or not at all where the append fails before; not to append. */
+/*
+ * What whoever appends does while the disk writes. Called once, or not at all where the append fails before; not to append. It is
+ * part of the append: no journal_rotate() returns before it is done, so it is done for all that stands below a mark.
+ */
 struct journal_meanwhile {
 	void (*run)(void *context);
 	void *context;
