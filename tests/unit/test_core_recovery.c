@@ -124,9 +124,13 @@ static void store_and_remove(struct scene *scene, struct run *run)
 
 static void store_three_and_remove_one(struct scene *scene, struct run *run)
 {
+	pthread_mutex_lock(&stub_store->lock);
 	stub_store->life = "first";
+	pthread_mutex_unlock(&stub_store->lock);
 	assert_int_equal(unconfirmed_confirm(scene->core, &scene->err), 0);
+	pthread_mutex_lock(&stub_store->lock);
 	stub_store->unsettled = true;
+	pthread_mutex_unlock(&stub_store->lock);
 	store_three_together(scene, run);
 	assert_int_equal(files_remove(scene->core, &run->ids[1], &scene->err), 1);
 }
