@@ -34,7 +34,7 @@ from scene import Broken, Skipped  # noqa: E402
 SCENARIOS = ("kill", "powercut", "syscalls", "device_fails", "outage", "promote", "network")
 SKIPPED = 77
 
-LONG = """The long plan. It takes about HOURS hours on 2 processors. In pieces, each going on where the one before ended:
+LONG = """The long plan. It takes about five hours on two processors. In pieces, each going on where the one before ended:
 
     tests/crash/crash.py all --results FILE --resume --minutes 30
 
