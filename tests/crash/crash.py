@@ -178,6 +178,10 @@ def syscall_jobs(full, chance):
         ("lie", sync, "", "requests", "sqlite", "ext4", 0), ("enomem", "alloc", "", "start", "sqlite", "", 15),
         ("enomem", "alloc", "", "requests", "sqlite", "", 15), ("enomem", "alloc", "depotd", "requests", "postgres", "", 25),
     ]
+    turns = {"requests": 250, "clients": 4, "mix": "small", "journal": "3M"}  # so that checkpoints are hit
+    sweeps += [("eio", "syncfs", "", "requests", "sqlite", "ext4", 0, turns), ("broken", "syncfs", "", "requests", "postgres", "xfs", 0, turns),
+               ("eio", "any", "journal", "requests", "sqlite", "ext4", 3, turns), ("kill", "any", "journal", "requests", "postgres", "", 5, turns),
+               ("enospc", "any", "journal", "requests", "postgres", "", 3, turns), ("kill-after", "any", "journal", "requests", "sqlite", "xfs", 3, turns)]
     if full:  # every N of each of these on both stores
         have = {sweep[:6] for sweep in sweeps}
         more = [(fault, opens if fault == "emfile" else "any", "", phase, database, "")
@@ -185,15 +189,16 @@ def syscall_jobs(full, chance):
                 for phase in ("requests", "start") for database in ("sqlite", "postgres")]
         sweeps += [sweep + (1,) for sweep in more if sweep not in have]
     jobs = []
-    for fault, call, where, phase, database, cut, sample in sweeps:
-        title = "%s at %s of %s%s%s, %s" % (fault, "call N" if call == "any" else call.replace(",", "/") + " N",
-                                            "the start" if phase == "start" else "requests", " in " + where if where else "",
+    for fault, call, where, phase, database, cut, sample, *how in sweeps:
+        title = "%s at %s of %s%s%s%s, %s" % (fault, "call N" if call == "any" else call.replace(",", "/") + " N",
+                                            "the start" if phase == "start" else "requests", " and checkpoints" if how else "",
+                                            " in " + where if where else "",
                                             ", then a power cut of " + cut if cut else "", database)
         shares = (8 if call == "alloc" else 4) if full and sample else 1
         for i in range(shares):
             jobs.append(Job(title + (": part %d of %d" % (i + 1, shares) if shares > 1 else ""), "syscalls", 7200 if full else 200,
                             fault=fault, call=call, where=where, phase=phase, database=database, cut=cut,
-                            points="all" if full or not sample else sample, share="%d/%d" % (i, shares),
+                            points="all" if full or not sample else sample, share="%d/%d" % (i, shares), **(how[0] if how else {}),
                             seed=chance.randrange(1 << 30)))
     return jobs
 

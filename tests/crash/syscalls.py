@@ -25,7 +25,6 @@ from workload import Load, Mix
 FAULTS = {"kill": "kill", "kill-after": "kill after", "eio": "times=1 error=EIO", "enospc": "times=1 error=ENOSPC",
           "eintr": "times=1 error=EINTR", "emfile": "times=1 error=EMFILE", "full": "error=ENOSPC", "broken": "error=EIO",
           "short": "short=7", "lie": "times=1 error=EIO after", "enomem": "times=1 error=ENOMEM", "nothing": ""}
-REQUESTS = 14
 SCRIPT = {"put": 40, "form": 15, "patch": 20, "delete": 10, "get": 15, "coarse": True}
 
 
@@ -40,6 +39,7 @@ def add_arguments(parser):
     parser.add_argument("--skip", type=int, default=0, help="leave out so many of the points, whose order follows from the seed")
     parser.add_argument("--seconds", type=float, default=0, help="no new point after so long; says how to go on from there")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--requests", type=int, default=14, help="so many per point; 250 small ones make a small journal turn")
     parser.add_argument("--cut", choices=("", "ext4", "xfs"), default="", help="a power cut of such a volume after the fault")
 
 
@@ -67,11 +67,12 @@ class Sweep:
         return Scene(self.options, self.options.database, self.data, environment=self.shim.environment, grace_ms=1,
                      alone=self.alone)
 
-    def script(self, scene, cycle, requests=REQUESTS):
+    def script(self, scene, cycle, requests):
         """The same requests each time; until they are answered or the daemon is gone."""
         scene.ledger.cycle = cycle
         load = Load(scene.server, scene.ledger, "%d-%d" % (self.options.seed, cycle), scene.clients or 1,
                     Mix(**dict(SCRIPT, **scene.mix), keys=scene.keys), tolerant=True)
+        load.limit = requests  # not more: many clients would do the most of it while this one looks
         load.start()
         end = time.monotonic() + 30
         while load.answers < requests and scene.server.process.poll() is None and time.monotonic() < end:
@@ -102,7 +103,7 @@ class Sweep:
             else:
                 self.begin(scene)
                 self.shim.set(self.rule(1, ""))
-                self.script(scene, 1)
+                self.script(scene, 1, self.options.requests)
             n = self.shim.calls()[0]
             scene.server.kill()
         return n
@@ -148,7 +149,7 @@ class Sweep:
     def request_phase(self, scene, nth):
         self.begin(scene)
         self.shim.set(self.rule(nth, FAULTS[self.options.fault]))
-        self.script(scene, 1)
+        self.script(scene, 1, self.options.requests)
         self.hits += self.shim.hits()[0] > 0
         ended = scene.server.process.poll()
         if ended is not None and not self.options.fault.startswith("kill"):
