@@ -117,10 +117,12 @@ static void answer_rows(struct core *core, struct upload_commit **commits, size_
 			continue;
 		}
 		commit_fail(commits[i], &registration->err);
-		if (may_wait(&registration->err))
+		if (may_wait(&registration->err)) {
+			health_note_database(core, &registration->err);
 			commits[waiting++] = commits[i];
-		else
+		} else {
 			failed[failed_n++] = commits[i];
+		}
 	}
 	commits_give_up(core, failed, failed_n);
 	put_off(core, commits, waiting);

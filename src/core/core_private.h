@@ -100,6 +100,8 @@ int health_start(struct core *core, struct err *err);
 void health_stop(struct core *core);
 /* A sync or another I/O failed: the data directory is not ready for a while, whatever the probe finds. */
 void health_note_io_failure(struct core *core, const struct err *err);
+/* Some call found the database away, or slow: is looked after at once. */
+void health_note_database(struct core *core, const struct err *err);
 
 void sweeper_stop(struct core *core);
 /* Removes the keys of requests that were answered longer ago than their time to live. */

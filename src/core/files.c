@@ -97,6 +97,8 @@ static int find_row(struct core *core, const struct uuid *id, struct file_record
 	if (pending_has(core, id)) /* asked first: it leaves the table after its row has come */
 		return find_description(core, id, true, record, err);
 	int rc = metadata_find(core->metadata, id, &found, err);
+	if (rc < 0)
+		health_note_database(core, err);
 	if (rc < 0 && is_away(err))
 		return find_description(core, id, false, record, err);
 	if (rc == 0 && may_come(core, id))
@@ -212,7 +214,10 @@ int files_open(struct core *core, const struct uuid *id, struct file_record **re
 int files_list(struct core *core, const struct list_query *query, struct file_list *out,
 	       struct err *err)
 {
-	return metadata_list(core->metadata, query, out, err);
+	int rc = metadata_list(core->metadata, query, out, err);
+	if (rc < 0)
+		health_note_database(core, err);
+	return rc;
 }
 
 /* --- changing --- */
@@ -296,6 +301,8 @@ static int patch_once(struct core *core, const struct uuid *id, const char *patc
 	if (pending_has(core, id))
 		return not_registered_yet(err);
 	int rc = metadata_find(core->metadata, id, &before, err);
+	if (rc < 0)
+		health_note_database(core, err);
 	if (rc == 0 && may_come(core, id))
 		return not_registered_yet(err);
 	if (rc != 1)
@@ -357,6 +364,8 @@ static int remove_row(struct core *core, const struct uuid *id, struct err *err)
 	bool present;
 	int rc = metadata_remove(core->metadata, id, err);
 	cache_drop(core->cache, id);
+	if (rc < 0)
+		health_note_database(core, err);
 	if (rc == 0 || rc == 1 || err->kind != ERR_UNKNOWN_OUTCOME)
 		return rc;
 	if (metadata_present(core->metadata, id, 1, &present, &ignored) < 0 || present)

@@ -24,8 +24,9 @@ struct probe {
 	pthread_t thread;
 	bool running;         /* the thread was started */
 	pthread_mutex_t lock; /* guards all below */
-	pthread_cond_t wake;  /* stopping was set */
+	pthread_cond_t wake;  /* stopping or hurry was set */
 	bool stopping;
+	bool hurry; /* wake is signalled: the next look is now */
 	bool ok;
 	struct err err;        /* when not ok */
 	int64_t looking_since; /* monotonic ns, 0 while it does not look */
@@ -57,15 +58,16 @@ static int look_at_database(struct core *core, bool now, struct err *err)
 	return metadata_ping(core->metadata, err);
 }
 
-/* Waits a second or until stopped. True: stop. Under the lock. */
+/* Waits a second, or until stopped or called. True: stop. Under the lock. */
 static bool pause_locked(struct probe *probe)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += 1;
-	while (!probe->stopping &&
+	while (!probe->stopping && !probe->hurry &&
 	       pthread_cond_timedwait(&probe->wake, &probe->lock, &until) != ETIMEDOUT)
 		;
+	probe->hurry = false;
 	return probe->stopping;
 }
 
@@ -188,6 +190,23 @@ void health_note_io_failure(struct core *core, const struct err *err)
 		data->held_until =
 			clock_monotonic_ns() + core->config.failure_hold_ms * (SECOND_NS / 1000);
 	pthread_mutex_unlock(&data->lock);
+}
+
+/* Nobody who was told that it is away hears that it answers, until the probe, called now, has asked it again. */
+void health_note_database(struct core *core, const struct err *err)
+{
+	if (!core->health || (err->kind != ERR_UNAVAILABLE && err->kind != ERR_UNKNOWN_OUTCOME))
+		return;
+	struct probe *database = &core->health->database;
+	pthread_mutex_lock(&database->lock);
+	if (database->ok) { /* else it is asked each second anyway */
+		database->ok = false;
+		database->err = *err;
+		database->hurry = true;
+		metric_set(core->health->database_up, 0);
+		pthread_cond_signal(&database->wake);
+	}
+	pthread_mutex_unlock(&database->lock);
 }
 
 static bool probe_result(struct probe *probe, const char *what, struct err *err)

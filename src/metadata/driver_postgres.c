@@ -578,6 +578,7 @@ fail:
 const struct driver_ops driver_postgres = {
 	.dialect = "postgres",
 	.json_verbatim = false,
+	.check_url = pg_check_url,
 	.open = open_driver,
 	.close = close_driver,
 	.interrupt = interrupt_driver,

@@ -23,7 +23,9 @@ static const struct meaning meanings[] = {
 	{"26", ERR_UNAVAILABLE, true}, /* no such prepared statement: something reset the session */
 	{"28", ERR_UNAVAILABLE, true}, /* not let in */
 	{"3D", ERR_UNAVAILABLE, true}, /* no such database */
-	{"40", ERR_UNAVAILABLE, false}, /* rolled back: serialization, deadlock */
+	{"3F", ERR_UNAVAILABLE, false},    /* no such schema: a database that was made anew */
+	{"40", ERR_UNAVAILABLE, false},    /* rolled back: serialization, deadlock */
+	{"42P01", ERR_UNAVAILABLE, false}, /* no such table: the same, until it is migrated */
 	{"53100", ERR_DISK_FULL, false},
 	{"53", ERR_UNAVAILABLE, false},    /* out of memory, connections */
 	{"54", ERR_INVALID, false},        /* too large for an index, too complex */

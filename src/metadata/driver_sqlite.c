@@ -262,12 +262,19 @@ static void close_driver(struct driver *driver)
 }
 
 /* SQLite takes ":memory:" and "" for databases that no second connection sees. */
+static int check_path(const char *path, struct err *err)
+{
+	return path[0] == '\0' || path[0] == ':'
+		       ? err_set(err, ERR_INVALID, "sqlite:%s: not the path of a file", path)
+		       : 0;
+}
+
 static int set_path(struct sqlite_driver *d, const char *path, struct err *err)
 {
 	size_t n = strlen(path);
 
-	if (n == 0 || path[0] == ':')
-		return err_set(err, ERR_INVALID, "sqlite:%s: not the path of a file", path);
+	if (check_path(path, err) < 0)
+		return -1;
 	if (n >= sizeof(d->path))
 		return err_set(err, ERR_INVALID, "sqlite:%s: too long", path);
 	memcpy(d->path, path, n + 1);
@@ -305,6 +312,7 @@ static int open_driver(const struct driver_config *config, struct driver **out, 
 const struct driver_ops driver_sqlite = {
 	.dialect = "sqlite",
 	.json_verbatim = true,
+	.check_url = check_path,
 	.open = open_driver,
 	.close = close_driver,
 	.run = run,

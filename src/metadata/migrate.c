@@ -126,24 +126,35 @@ static int64_t look_deadline(void)
 	return clock_monotonic_ns() + (int64_t)LOOK_TIMEOUT_MS * 1000000;
 }
 
+int migrate_present(const struct driver_ops *ops, struct driver *driver,
+		    const struct statements *statements, struct err *err)
+{
+	bool present = false;
+	struct command command = {.statement = statements_find(statements, "migrations_present"),
+				  .row = present_row,
+				  .context = &present};
+
+	if (!command.statement)
+		return err_set(err, ERR_INTERNAL, "the statements of migrations are missing");
+	if (ops->run(driver, &command, 1, RUN_READ, look_deadline(), err) < 0)
+		return -1;
+	return present;
+}
+
 /* Reads what is applied, without any lock. */
 static int look(const struct driver_ops *ops, struct driver *driver,
 		const struct statements *statements, struct plan *plan, struct err *err)
 {
-	bool present = false;
-	struct command is_there = {.statement = statements_find(statements, "migrations_present"),
-				   .row = present_row,
-				   .context = &present};
 	struct command list = {.statement = statements_find(statements, "migrations_list"),
 			       .row = take_applied,
 			       .context = plan};
+	int rc;
 
-	if (!is_there.statement || !list.statement)
+	if (!list.statement)
 		return err_set(err, ERR_INTERNAL, "the statements of migrations are missing");
 	plan_forget(plan);
-	if (ops->run(driver, &is_there, 1, RUN_READ, look_deadline(), err) < 0)
-		return -1;
-	return present ? ops->run(driver, &list, 1, RUN_READ, look_deadline(), err) : 0;
+	rc = migrate_present(ops, driver, statements, err);
+	return rc == 1 ? ops->run(driver, &list, 1, RUN_READ, look_deadline(), err) : rc;
 }
 
 struct migrator {

@@ -18,7 +18,6 @@ enum { PAUSE_MS = 250 };
 
 struct opening {
 	struct metadata *store;
-	bool migrate;
 	void (*tell)(void *context, const struct err *why);
 	void *context;
 	pthread_t thread;
@@ -31,13 +30,14 @@ struct opening {
 	struct err why; /* while it is not open */
 };
 
-static int bring_up(struct metadata *store, bool migrate, struct err *err)
+static int bring_up(struct metadata *store, struct err *err)
 {
 	int from, to;
 
 	if (store->ops->ping(store->driver, err) < 0)
 		return -1;
-	return migrate ? migrate_up(store->ops, store->driver, store->statements, &from, &to, err)
+	return store->migrate
+		       ? migrate_up(store->ops, store->driver, store->statements, &from, &to, err)
 		       : migrate_check(store->ops, store->driver, store->statements, err);
 }
 
@@ -79,7 +79,7 @@ static void *opening_thread(void *context)
 	struct err err;
 
 	do {
-		if (bring_up(o->store, o->migrate, &err) == 0) {
+		if (bring_up(o->store, &err) == 0) {
 			atomic_store(&o->open, true);
 			if (o->tell)
 				o->tell(o->context, NULL);
@@ -116,7 +116,6 @@ static struct opening *new_opening(struct metadata *store, const struct metadata
 	if (!o)
 		return NULL;
 	o->store = store;
-	o->migrate = config->migrate;
 	o->tell = config->opening;
 	o->context = config->opening_context;
 	atomic_init(&o->open, false);
@@ -131,7 +130,7 @@ static struct opening *new_opening(struct metadata *store, const struct metadata
 int opening_begin(struct metadata *store, const struct metadata_config *config, struct err *err)
 {
 	struct opening *o;
-	int rc = bring_up(store, config->migrate, err);
+	int rc = bring_up(store, err);
 
 	/* A schema that is not for us is no outage: whoever starts us is there to hear it. */
 	if (rc == 0 || !config->lazy ||
@@ -143,6 +142,15 @@ int opening_begin(struct metadata *store, const struct metadata_config *config, 
 	store->opening = o;
 	not_yet(o, err);
 	return start_thread(o, err);
+}
+
+int opening_again(struct metadata *store, struct err *err)
+{
+	int rc = migrate_present(store->ops, store->driver, store->statements, err);
+
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	return bring_up(store, err);
 }
 
 void opening_end(struct metadata *store)

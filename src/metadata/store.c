@@ -22,13 +22,28 @@ static const char sqlite_prefix[] = "sqlite:";
 
 /* --- opening and closing --- */
 
+/* The driver that a URL is for, and what the driver is given of it. */
+static const struct driver_ops *driver_of(const char *url, const char **rest)
+{
+	bool sqlite = strncmp(url, sqlite_prefix, strlen(sqlite_prefix)) == 0;
+
+	*rest = url + (sqlite ? strlen(sqlite_prefix) : 0);
+	return sqlite ? &driver_sqlite : &driver_postgres;
+}
+
+int metadata_check_url(const char *url, struct err *err)
+{
+	const char *rest;
+	const struct driver_ops *ops = driver_of(url, &rest);
+
+	return ops->check_url(rest, err);
+}
+
 /* The store without a look at its schema. */
 static int open_store(const struct metadata_config *config, struct metadata **out, struct err *err)
 {
-	bool sqlite = strncmp(config->url, sqlite_prefix, strlen(sqlite_prefix)) == 0;
 	struct metadata *store = calloc(1, sizeof(*store));
 	struct driver_config driver = {
-		.url = config->url + (sqlite ? strlen(sqlite_prefix) : 0),
 		.connections = config->connections,
 		.connect_timeout_ms = config->connect_timeout_ms,
 		.statement_timeout_ms = config->statement_timeout_ms,
@@ -38,8 +53,9 @@ static int open_store(const struct metadata_config *config, struct metadata **ou
 
 	if (!store)
 		return err_set(err, ERR_NO_MEMORY, "metadata store");
-	store->ops = sqlite ? &driver_sqlite : &driver_postgres;
+	store->ops = driver_of(config->url, &driver.url);
 	store->call_timeout_ms = config->statement_timeout_ms;
+	store->migrate = config->migrate;
 	store->node = driver.node = uuid_new();
 	if (statements_load(store->ops->dialect, &store->statements, err) < 0)
 		goto fail;
@@ -100,7 +116,9 @@ bool metadata_is_open(struct metadata *store, struct err *why)
 
 int metadata_ping(struct metadata *store, struct err *err)
 {
-	return opening_passed(store, err) < 0 ? -1 : store->ops->ping(store->driver, err);
+	if (opening_passed(store, err) < 0 || store->ops->ping(store->driver, err) < 0)
+		return -1;
+	return opening_again(store, err);
 }
 
 void metadata_on_change(struct metadata *store, metadata_changed_fn changed, void *context)

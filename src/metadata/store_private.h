@@ -15,6 +15,7 @@ struct metadata {
 	struct statements *statements;
 	struct uuid node;        /* this process among those that share the database */
 	int64_t call_timeout_ms; /* what any call may take, waiting for a connection included */
+	bool migrate;            /* as configured */
 	struct opening *opening; /* NULL: it was open from the start */
 	/* files, in metadata_register(): see metadata_registered() */
 	atomic_uint_fast64_t registered;
@@ -84,6 +85,8 @@ int store_read(struct metadata *store, const char *statement, const struct value
 
 /* Migrates or checks the schema; if the store is lazy and the server away, leaves that to a thread. */
 int opening_begin(struct metadata *store, const struct metadata_config *config, struct err *err);
+/* Where the schema is gone, since the database was dropped and made anew, brings it up again. 0 it is there, -1. */
+int opening_again(struct metadata *store, struct err *err);
 /* Ends the thread, if there is one. */
 void opening_end(struct metadata *store);
 /* 0 calls may be made, -1 not yet, with the reason. */
@@ -94,6 +97,9 @@ int opening_passed(const struct metadata *store, struct err *err);
 /* Brings the schema up to date. *from and *to are the versions before and after. */
 int migrate_up(const struct driver_ops *ops, struct driver *driver,
 	       const struct statements *statements, int *from, int *to, struct err *err);
+/* 1 there is a schema of ours, of whatever version, 0 there is none, -1. */
+int migrate_present(const struct driver_ops *ops, struct driver *driver,
+		    const struct statements *statements, struct err *err);
 /* Whether this program can work with the schema as it is. */
 int migrate_check(const struct driver_ops *ops, struct driver *driver,
 		  const struct statements *statements, struct err *err);

@@ -304,6 +304,39 @@ class Faults(OutageCase):
             self.end_sessions()
         self.run_fault(begin, lambda: self.cluster.execute("ALTER ROLE depotd LOGIN"))
 
+    def test_readiness_is_down_for_whoever_was_told_that_the_database_is_away(self):
+        """Not a second later, when the next look is due."""
+        self.cluster.stop()
+        try:
+            self.assertEqual(self.put("waits", b"waits").status, 202)
+            ready = self.ask("GET", "/readyz")[0]
+            self.assertEqual((ready.status, ready.json()["parts"]["database"]["status"]), (503, "failed"), ready.body)
+            self.assertEqual(self.metric("depotd_database_up"), 0)
+        finally:
+            self.cluster.start()
+        wait_until(lambda: self.ask("GET", "/readyz")[0].status == 200, "it is ready", 10)
+
+    def test_a_database_that_is_dropped_and_made_anew_gets_its_schema_and_the_rows_that_wait(self):
+        """There was no schema until the next start: readiness said nothing, and each request was a 500."""
+        old = self.put("old", b"old")
+        self.cluster.execute("DROP DATABASE %s WITH (FORCE)" % self.name)
+        try:
+            uploads = [self.put("small", b"small"), self.put("large", pattern_bytes(BIG))]
+            self.assertEqual({u.status for u in uploads}, {202})
+        finally:
+            self.cluster.execute("CREATE DATABASE %s OWNER depotd" % self.name)
+        for i in range(100):
+            status = self.put("without-a-table-%d" % i, b"%d" % i).status
+            self.assertIn(self.ask("GET", "/files?limit=1")[0].status, (200, 503))
+            if status == 201:
+                break
+            time.sleep(0.1)
+        self.assert_all_listed(uploads, time.monotonic())
+        self.assertEqual(self.ask("GET", "/readyz")[0].status, 200)
+        # Nothing of what the new one does not know is swept away: reindex brings its rows back.
+        self.assertEqual(self.server.command("reindex").returncode, 0)
+        self.assert_all_listed([old] + uploads, time.monotonic())
+
     # --- and the daemon goes away, too ---
 
     def test_uploads_taken_without_the_database_survive_the_daemon(self):

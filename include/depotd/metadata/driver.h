@@ -93,6 +93,7 @@ typedef int (*exclusive_fn)(struct session *session, void *context, struct err *
 struct driver_ops {
 	const char *dialect; /* folder below sql/ */
 	bool json_verbatim;  /* JSON comes back to the byte as it went in */
+	int (*check_url)(const char *url, struct err *err); /* ERR_INVALID: it is malformed */
 	/* Connects once, so that a wrong address is found at the start; if lazy, only reads the URL. */
 	int (*open)(const struct driver_config *config, struct driver **out, struct err *err);
 	/* Calls under way end soon and badly, from any thread; only close() may follow. NULL slot: they end by themselves. */

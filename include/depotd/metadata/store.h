@@ -42,6 +42,8 @@ struct metadata_config {
 
 struct metadata;
 
+/* ERR_INVALID: no URL of ours, or a malformed one. The message may have its password. */
+int metadata_check_url(const char *url, struct err *err);
 /*
  * Opens and, if asked, migrates (under a lock; several nodes may start at once). Errors, lazy or not: a malformed URL, a schema
  * that this program cannot work with.
