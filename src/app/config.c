@@ -186,11 +186,12 @@ static void describe_allowed(const struct config_key *key, struct buf *out)
 static int refuse(const struct config_key *key, const char *text, const char *origin,
 		  struct err *err)
 {
+	bool secret = key == &config_keys[CONFIG_DATABASE_URL]; /* there may be a password in it */
 	struct buf allowed;
 	buf_init(&allowed, 256);
 	describe_allowed(key, &allowed);
 	err_set(err, ERR_INVALID, "%s: %s.%s: \"%.60s\" is not allowed: it takes %s", origin,
-		key->section, key->name, text, buf_text(&allowed));
+		key->section, key->name, secret ? "…" : text, buf_text(&allowed));
 	buf_release(&allowed);
 	return -1;
 }

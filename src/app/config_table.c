@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "depotd/app/config.h"
+#include "depotd/metadata/store.h"
 #include "depotd/model/quantity.h"
 
 enum { PORT_MAX = 65535 };
@@ -31,6 +32,13 @@ static bool is_address(const char *item)
 	if (item[0] == '[')
 		return host > 2 && item[host - 1] == ']';
 	return memchr(item, ':', host) == NULL && strcspn(item, " /@?#[]") >= host;
+}
+
+/* Empty is the embedded default. */
+static bool is_database_url(const char *item)
+{
+	struct err ignored;
+	return item[0] == '\0' || metadata_check_url(item, &ignored) == 0;
 }
 
 static bool is_not_empty(const char *item)
@@ -271,6 +279,8 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .name = "url",
 		 .type = CONFIG_TEXT,
 		 .initial = "",
+		 .check = is_database_url,
+		 .allowed = "sqlite:PATH, or a connection string or URI as psql takes it",
 		 .argument = "URL",
 		 .help = "sqlite:PATH, or a PostgreSQL connection string or URI "
 			 "(postgresql://depotd@db.example:5432/depot?sslmode=verify-full). Empty: "
@@ -291,8 +301,10 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .name = "connections",
 		 .type = CONFIG_INT,
 		 .initial = "8",
-		 .min = 1,
-		 .max = 256,
+		 .min =
+			 1,
+		 .max =
+			 256,
 		 .argument = "N",
 		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
 	[CONFIG_DATABASE_CONNECT_TIMEOUT] =

@@ -105,6 +105,15 @@ class Configuration(unittest.TestCase):
         self.assertEqual(run_depotd("serve", "file").returncode, 2)
         self.assertEqual(run_depotd("serve", "--repair").returncode, 2)
 
+    def test_a_malformed_database_url_is_a_bad_value_like_any_other_and_its_password_stays_secret(self):
+        allowed = 'database.url: "…" is not allowed: it takes sqlite:PATH, or a connection string or URI as psql takes it'
+        for url in ("postgresql://depotd:secret@[::1/depot", "mysql://depotd:secret@localhost/depot", "sqlite:",
+                    "postgresql://localhost/depot?nonsense=secret", "host=localhost secret"):
+            with self.subTest(url=url), ConfigurationFile("[database]\nurl = %s\n" % url) as path:
+                self.assert_refused(run_depotd("serve", "--database", url), 2, "--database: " + allowed)
+                self.assert_refused(run_depotd("migrate", environment={"DEPOTD_DATABASE_URL": url}), 1, "DEPOTD_DATABASE_URL: " + allowed)
+                self.assert_refused(run_depotd("serve", "--config", path), 1, "%s:2: %s" % (path, allowed))
+
     def test_no_command_and_an_unknown_one_print_the_usage_and_end_with_2(self):
         for arguments in ([], ["sevre"], ["--frobnicate"]):
             result = run_depotd(*arguments)

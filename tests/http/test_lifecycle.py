@@ -93,13 +93,6 @@ class Lifecycle(unittest.TestCase):
             self.assertIn(address, second.stderr)
             self.assertIn("Address already in use", second.stderr)
 
-    def test_a_database_url_that_is_malformed_ends_the_start_with_1_and_one_line(self):
-        with tempfile.TemporaryDirectory() as directory:
-            result = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", os.path.join(directory, "data"),
-                                "--database", "postgresql://[::1/depot")
-            self.assertEqual(result.returncode, 1)
-            self.assertRegex(result.stderr, r"^depotd: [^\n]+\n$")
-
     def test_require_mount_refuses_a_directory_on_the_root_file_system(self):
         with tempfile.TemporaryDirectory(dir=os.path.expanduser("~")) as directory:
             result = run_depotd("serve", "--listen", "127.0.0.1:0", "--data-dir", directory, "--storage.require_mount", "on")
