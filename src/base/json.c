@@ -45,23 +45,71 @@ static int json_check_depth(const char *text, size_t n, struct err *err)
 }
 
 /*
- * jansson's reader does not look whether a character of a string or a number found room: it goes on without it, and "abc" is "ac".
- * So its allocations are watched, and what was read while one failed counts for nothing.
+ * jansson's reader does not look whether a character found room in its buffer: it goes on without it, and then "abc" is "ac", or
+ * its second walk of a string, which trusts the first, meets an assertion or runs past the end. So the first allocation that fails
+ * gets a block that was put by beforehand, as large as that buffer can come to be; the text ends there, and what was read of it
+ * counts for nothing.
  */
-static _Thread_local bool starved;
+struct reading {
+	const char *text;
+	size_t left;
+	void *reserve; /* NULL once it was given away */
+	size_t reserve_size;
+	bool starved;
+};
+
+static _Thread_local struct reading *reading; /* NULL outside of json_parse() */
+static json_malloc_t plain_malloc;
+static json_free_t plain_free;
 
 static void *watched_malloc(size_t n)
 {
-	void *memory = malloc(n);
-	if (memory == NULL)
-		starved = true;
+	void *memory = plain_malloc(n);
+	if (memory != NULL || reading == NULL)
+		return memory;
+	reading->starved = true;
+	if (n > reading->reserve_size)
+		return NULL;
+	memory = reading->reserve;
+	reading->reserve = NULL;
 	return memory;
 }
 
 /* Before any thread: jansson does not lock what this sets. What malloc() gave to it before is given back by the same free(). */
 __attribute__((constructor)) static void watch_jansson(void)
 {
-	json_set_alloc_funcs(watched_malloc, free);
+	json_get_alloc_funcs(&plain_malloc, &plain_free);
+	json_set_alloc_funcs(watched_malloc, plain_free);
+}
+
+/* One character at a time, so that none is read after memory ended. */
+static size_t next_character(void *buffer, size_t size, void *context)
+{
+	struct reading *r = context;
+	if (size == 0 || r->left == 0 || r->starved)
+		return 0;
+	*(char *)buffer = *r->text++;
+	r->left--;
+	return 1;
+}
+
+static json_t *load(struct reading *r, json_error_t *error)
+{
+	r->reserve_size = 2 * r->left + 64; /* the buffer doubles when it is full */
+	r->reserve = plain_malloc(r->reserve_size);
+	r->starved = r->reserve == NULL;
+	if (r->starved)
+		return NULL;
+	reading = r;
+	json_t *value = json_load_callback(next_character, r,
+					   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, error);
+	reading = NULL;
+	plain_free(r->reserve);
+	if (value != NULL && r->starved) {
+		json_decref(value);
+		value = NULL;
+	}
+	return value;
 }
 
 json_t *json_parse(const char *text, size_t n, struct err *err)
@@ -73,18 +121,15 @@ json_t *json_parse(const char *text, size_t n, struct err *err)
 		err_set(err, ERR_INVALID, "JSON: line 1: a NUL");
 		return NULL;
 	}
+	struct reading r = {.text = text, .left = n};
 	json_error_t error;
-	starved = false;
-	json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	if (value != NULL && !starved)
-		return value;
-	json_decref(value);
-	if (starved)
+	json_t *value = load(&r, &error);
+	if (r.starved)
 		err_set(err, ERR_NO_MEMORY, "no memory for JSON");
-	else
+	else if (value == NULL)
 		err_set(err, ERR_INVALID, "JSON: line %d, column %d: %s", error.line, error.column,
 			error.text);
-	return NULL;
+	return value;
 }
 
 static void print_real(struct json_writer *w, double value)

@@ -1,5 +1,8 @@
 /* JSON: the writer, the reader's bounds, the canonical print, merge patch. */
 #include "depotd/base/json.h"
+
+#include <limits.h>
+
 #include "unit.h"
 
 static void the_writer_puts_commas_where_they_belong(void **state)
@@ -247,6 +250,69 @@ static void merge_patch_does_what_its_rfc_shows(void **state)
 	}
 }
 
+static unsigned allocations_left = UINT_MAX; /* until one fails, and those after it */
+static bool fails_once;
+
+static void *scarce_malloc(size_t n)
+{
+	if (allocations_left == 0) {
+		allocations_left = fails_once ? UINT_MAX : 0;
+		return NULL;
+	}
+	allocations_left -= allocations_left < UINT_MAX;
+	return malloc(n);
+}
+
+/* Before the constructor of the code under test, which goes on from what it finds. */
+__attribute__((constructor(101))) static void be_scarce(void)
+{
+	json_set_alloc_funcs(scarce_malloc, free);
+}
+
+/* Parses with the nth allocation failing, n from 0 on, until it comes through. Returns how many failed. */
+static unsigned parse_with_failures(const char *text, bool once)
+{
+	for (unsigned n = 0; n < 1000; n++) {
+		struct err err;
+		allocations_left = n;
+		fails_once = once;
+		json_t *value = json_parse(text, strlen(text), &err);
+		bool failed = allocations_left == 0 || (once && allocations_left == UINT_MAX);
+		allocations_left = UINT_MAX;
+		json_decref(value);
+		if (value != NULL)
+			return n;
+		assert_true(failed);
+		assert_int_equal(err.kind, ERR_NO_MEMORY);
+	}
+	fail_msg("no end of failures");
+	return 0;
+}
+
+static void wherever_memory_ends_the_text_is_not_called_wrong(void **state)
+{
+	(void)state;
+	static const char members[] =
+		"{\"name\":\"fifteen and more\\n\",\"tags\":[\"\\u00e9\\ud83d\\ude00\"],"
+		"\"n\":12345678901234567,\"x\":1.2345678901234567890123}";
+	static const char *const texts[] = {
+		members,
+		"\"12345678901234\\\"\"",
+		"\"12345678901234\\u0041\"",
+		"\"12345678901234\xC3\xA9\"",
+	};
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		assert_in_range(parse_with_failures(texts[i], true), 4, 100);
+		assert_in_range(parse_with_failures(texts[i], false), 4, 100);
+	}
+	/* Some of these need more room for the quote at their end. */
+	for (int length = 1; length < 70; length++) {
+		char text[80];
+		snprintf(text, sizeof(text), "\"%0*d\"", length, 0);
+		assert_in_range(parse_with_failures(text, true), 3, 100);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +327,7 @@ int main(void)
 		cmocka_unit_test(nesting_has_a_bound_and_brackets_in_strings_are_none),
 		cmocka_unit_test(a_million_brackets_are_refused_at_once),
 		cmocka_unit_test(merge_patch_does_what_its_rfc_shows),
+		cmocka_unit_test(wherever_memory_ends_the_text_is_not_called_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
