@@ -296,17 +296,15 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 			 "credential database-password where "
 			 "there is one ($CREDENTIALS_DIRECTORY), else what libpq finds "
 			 "(PGPASSWORD, ~/.pgpass, PGSERVICE)."},
-	[CONFIG_DATABASE_CONNECTIONS] =
-		{.section = "database",
-		 .name = "connections",
-		 .type = CONFIG_INT,
-		 .initial = "8",
-		 .min =
-			 1,
-		 .max =
-			 256,
-		 .argument = "N",
-		 .help = "Connections to PostgreSQL; with SQLite, readers beside the one writer."},
+	[CONFIG_DATABASE_CONNECTIONS] = {.section = "database",
+					 .name = "connections",
+					 .type = CONFIG_INT,
+					 .initial = "8",
+					 .min = 1,
+					 .max = 256,
+					 .argument = "N",
+					 .help = "Connections to PostgreSQL; with SQLite, "
+						 "readers beside the one writer."},
 	[CONFIG_DATABASE_CONNECT_TIMEOUT] =
 		{
 			.section = "database",

@@ -1,5 +1,6 @@
 /*
- * Numbered migrations: sql/DIALECT/NNNN_what.sql, each in one transaction, recorded with the SHA-256 of its text.
+ * Numbered migrations: sql/DIALECT/NNNN_what.sql, each in one transaction, recorded with the SHA-256 of its text. A database that
+ * has none gets all of them in one, so that nobody who asks meanwhile meets a half of the schema.
  *
  * Several nodes may start at once: they queue at exclusive(), and each looks again, inside of its transaction, at what is
  * still missing. A migration that was applied and has another text now is an error: the schema is not what the program
@@ -105,7 +106,7 @@ static int take_applied(void *context, const struct value *columns, size_t n, st
 	return 0;
 }
 
-static const struct migration *next_missing(const struct plan *plan)
+static struct migration *next_missing(const struct plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++) {
 		if (!plan->known[i].applied)
@@ -165,7 +166,7 @@ struct migrator {
 	struct session *session;
 };
 
-static int apply(struct migrator *m, const struct migration *migration, struct err *err)
+static int apply(struct migrator *m, struct migration *migration, struct err *err)
 {
 	struct value params[] = {value_int(migration->version), value_text(migration->name),
 				 value_text(migration->file->sha256), value_int(clock_wall_ms())};
@@ -178,17 +179,19 @@ static int apply(struct migrator *m, const struct migration *migration, struct e
 
 		return err_set(err, cause.kind, "migration %s: %s", migration->name, cause.message);
 	}
+	migration->applied = true;
 	return m->ops->session_run(m->session, &record, err);
 }
 
-/* One transaction: looks what is missing and applies the first. 1 applied one, 0 none is missing. */
+/* One transaction: looks what is missing and applies the first, or all where there is none. 1 applied some, 0 none is missing. */
 static int step(struct migrator *m, struct err *err)
 {
 	const struct statement *prepare = statements_find(m->statements, "migrations_prepare");
 	struct command list = {.statement = statements_find(m->statements, "migrations_list"),
 			       .row = take_applied,
 			       .context = m->plan};
-	const struct migration *missing;
+	struct migration *missing;
+	bool applied = false;
 
 	plan_forget(m->plan);
 	if (m->ops->session_control(m->session, SESSION_BEGIN, err) < 0 ||
@@ -197,12 +200,14 @@ static int step(struct migrator *m, struct err *err)
 		return -1;
 	if (m->from < 0)
 		m->from = m->plan->highest;
-	missing = next_missing(m->plan);
-	if (missing && apply(m, missing, err) < 0)
-		return -1;
+	while ((missing = next_missing(m->plan)) && (!applied || m->plan->highest == 0)) {
+		if (apply(m, missing, err) < 0)
+			return -1;
+		applied = true;
+	}
 	if (m->ops->session_control(m->session, SESSION_COMMIT, err) < 0)
 		return -1;
-	return missing ? 1 : 0;
+	return applied ? 1 : 0;
 }
 
 static int migrate_all(struct session *session, void *context, struct err *err)
