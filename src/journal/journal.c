@@ -333,16 +333,25 @@ static struct segment *next_live(struct journal *journal, uint64_t from, uint64_
 	return segment;
 }
 
-/* A file that cannot be used again goes. It may have refused to be erased, so its removal has to be durable. */
+/*
+ * A file that cannot be used again goes. It may have refused to be erased, so its removal has to be durable; until it is, what
+ * stands in it may come back with a crash, and it counts as live.
+ */
 static int drop_file(struct journal *journal, struct segment *segment, struct err *err)
 {
 	struct err ignored;
-	(void)segment_erase(segment, &ignored);
 	pthread_mutex_lock(&journal->lock);
-	segment_unlink(journal, (unsigned)(segment - journal->segments));
+	segment->failed = true;
+	pthread_mutex_unlock(&journal->lock);
+	(void)segment_erase(segment, &ignored);
+	if (segment_unlink(journal, (unsigned)(segment - journal->segments), err) < 0 ||
+	    sync_directory(journal, err) < 0)
+		return -1;
+	pthread_mutex_lock(&journal->lock);
+	segment_close(segment);
 	segment->sequence = 0;
 	pthread_mutex_unlock(&journal->lock);
-	return sync_directory(journal, err);
+	return 0;
 }
 
 int journal_drop(struct journal *journal, uint64_t mark, struct err *err)

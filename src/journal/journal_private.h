@@ -89,8 +89,8 @@ void segment_header(const struct journal *journal, uint64_t sequence, uint64_t p
 		    unsigned char block[BLOCK]);
 /* Makes its header one of a free segment, durable. */
 int segment_erase(const struct segment *segment, struct err *err);
-/* Removes the file; durable with the directory's next sync. */
-void segment_unlink(struct journal *journal, unsigned index);
+/* Removes the name; durable with the directory's next sync. What is open stays so. */
+int segment_unlink(struct journal *journal, unsigned index, struct err *err);
 int segment_write(const struct segment *segment, const void *data, size_t n, int64_t offset);
 int segment_sync(const struct segment *segment);
 

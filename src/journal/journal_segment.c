@@ -267,10 +267,21 @@ int segment_erase(const struct segment *segment, struct err *err)
 	return 0;
 }
 
-void segment_unlink(struct journal *journal, unsigned index)
+/*
+ * A name that is gone already was removed by a call whose sync failed. Asked again, that proves nothing: so it is made and removed
+ * once more, and the next sync has something of its own to write.
+ */
+int segment_unlink(struct journal *journal, unsigned index, struct err *err)
 {
 	char name[NAME_LEN];
 	segment_name(index, name);
-	unlinkat(journal->directory, name, 0);
-	segment_close(&journal->segments[index]);
+	int rc = unlinkat(journal->directory, name, 0);
+	if (rc < 0 && errno == ENOENT) {
+		int fd = again_openat(journal->directory, name, O_RDWR | O_CREAT);
+		if (fd >= 0) {
+			close(fd);
+			rc = unlinkat(journal->directory, name, 0);
+		}
+	}
+	return rc < 0 ? err_set_errno(err, ERR_IO, "removing journal/%s", name) : 0;
 }

@@ -495,6 +495,37 @@ static void a_segment_that_failed_is_never_used_again(void **state)
 	assert_int_equal(append_one(scene, 2, 10), 0);
 }
 
+/*
+ * A disk on which everything failed for a while: the file's name was gone, the sync of that had failed, and it counted as dropped.
+ * Removals then had nothing to tell the journal, and a power cut brought it back with what they were about.
+ */
+static void what_is_not_known_to_be_dropped_counts_as_there(void **state)
+{
+	struct scene *scene = *state;
+	struct journal *journal = scene->journal;
+	assert_int_equal(append_one(scene, 1, 5000), 0);
+	journal->segments[journal->current].failed = true;
+	int64_t live = journal_live_bytes(journal);
+	uint64_t mark = journal_rotate(journal);
+	int good = journal->directory;
+	journal->directory = open(scene->directory, O_PATH); /* takes names, and no sync */
+	assert_true(journal->directory >= 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(journal_drop(journal, mark, &scene->err), -1);
+		assert_true(live > 0 && journal_live_bytes(journal) == live);
+	}
+	close(journal->directory);
+	journal->directory = good;
+	replay(scene);
+	expect_seen(scene, 1, 1);
+	assert_int_equal(journal_drop(journal, mark, &scene->err), 0);
+	assert_int_equal(journal_live_bytes(journal), 0);
+	assert_int_equal(append_one(scene, 2, 10), 0);
+	reopen(scene);
+	replay(scene);
+	expect_seen(scene, 2, 2);
+}
+
 static int stop_at_three(void *context, const struct journal_record *record)
 {
 	unsigned *seen = context;
@@ -552,6 +583,7 @@ int main(void)
 		TEST(a_journal_of_another_version_is_refused),
 		TEST(a_failed_write_costs_its_batch_and_no_other),
 		TEST(a_segment_that_failed_is_never_used_again),
+		TEST(what_is_not_known_to_be_dropped_counts_as_there),
 		TEST(a_visitor_can_end_the_replay),
 		TEST(a_replay_below_a_mark_leaves_out_what_came_after),
 	};
