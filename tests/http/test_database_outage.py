@@ -19,8 +19,9 @@ import time
 import unittest
 import urllib.parse
 
-from depot_case import pattern_bytes, sha256, wait_until
+from depot_case import BROWSER, pattern_bytes, sha256, wait_until
 from depotd_server import DepotdServer, seconds
+from form_data import Part, content_type, encode_form
 from postgres_cluster import PostgresCluster, tests_that_choose_their_store
 from tcp_proxy import TcpProxy
 
@@ -315,6 +316,47 @@ class Faults(OutageCase):
         finally:
             self.cluster.start()
         wait_until(lambda: self.ask("GET", "/readyz")[0].status == 200, "it is ready", 10)
+
+    def test_the_page_still_takes_uploads(self):
+        """It was a page of three lines that said 503, though uploads go on. Now it says that the list is missing, and is whole else."""
+        self.put("listed", b"listed")
+        self.cluster.stop()
+        try:
+            for target in ("/", "/?q=listed&type=image/png", "/?tag=rare"):
+                answer, took = self.ask("GET", target, headers=BROWSER)
+                self.assertEqual((answer.status, answer.header("Content-Type")), (503, "text/html; charset=utf-8"))
+                self.assertRegex(answer.header("Retry-After", ""), r"\A[0-9]+\Z")
+                self.assertIn("script-src 'self'", answer.header("Content-Security-Policy"))
+                self.assertLess(took, seconds(IN_TIME))
+                self.assertIn(b'type="file"', answer.body)
+                self.assertIn(b'data-state="unavailable"', answer.body)
+                self.assertIn(b">The list is not available right now. Files can still be uploaded.<", answer.body)
+                for text in (b">No files yet<", b">No file matches<", b">listed<"):
+                    self.assertNotIn(text, answer.body)
+            answer, _ = self.ask("GET", "/?q=listed&tag=rare", headers={**BROWSER, "Accept-Language": "pt"})
+            self.assertIn("A lista não está disponível".encode(), answer.body)
+            self.assertIn(b'name="q" value="listed"', answer.body)
+            self.assertIn(b'name="tag" value="rare"', answer.body)
+            form = encode_form([Part("file", b"form", filename="sent without scripts")])
+            answer, _ = self.ask("POST", "/files", form, {**BROWSER, "Content-Type": content_type()})
+            self.assertEqual((answer.status, answer.header("Location")), (303, "/"))
+        finally:
+            self.cluster.start()
+        self.wait_for_the_list(10)
+        answer, _ = self.ask("GET", "/", headers=BROWSER)
+        self.assertEqual(answer.status, 200)
+        self.assertIn(b'data-state="listed"', answer.body)
+        wait_until(lambda: b">sent without scripts<" in self.ask("GET", "/", headers=BROWSER)[0].body, "the form's file", BACK)
+        self.assertIn(b">listed<", answer.body)
+
+    def test_a_program_that_asks_for_the_page_is_told_as_ever(self):
+        self.cluster.stop()
+        try:
+            answer, _ = self.ask("GET", "/", headers={"Accept": "application/json"})
+            self.assertEqual((answer.status, answer.header("Content-Type")), (503, "application/problem+json"))
+        finally:
+            self.cluster.start()
+        self.wait_for_the_list(10)
 
     def test_a_database_that_is_dropped_and_made_anew_gets_its_schema_and_the_rows_that_wait(self):
         """There was no schema until the next start: readiness said nothing, and each request was a 500."""

@@ -214,6 +214,16 @@ class ThePage(DepotCase):
                     self.assertTrue(control.get("id") in labelled or control.get("aria-label") or control.get("aria-labelledby") or
                                     any(t == "label" and "for" not in a for t, a in page.elements))
 
+    def test_pictures_that_browsers_show_have_thumbnails_and_others_have_none(self):
+        self.put("shown.png", b"\x89PNG\r\n\x1a\n")
+        self.put("not-shown.tiff", b"II*\0\x08\0\0\0")
+        pictures = [attrs["src"] for tag, attrs in self.page("/?q=shown.").elements if tag == "img"]
+        self.assertEqual(pictures, [self.get_json("/files?name=shown.png")["files"][0]["url"]])
+
+    def test_it_says_that_there_is_a_list(self):
+        (files,) = [attrs for _, attrs in self.page().elements if attrs.get("id") == "files"]
+        self.assertEqual(files["data-state"], "listed")
+
     def test_many_files_do_not_make_the_page_endless(self):
         for i in range(120):
             self.put("many-%d.txt" % i, b"x")

@@ -5,7 +5,8 @@
  * What fills the templates, besides {{t:...}}; the ones in three braces are HTML expanded before:
  *
  *   page.html       lang, v_icon, v_style, v_app (digests of assets), q, {{{strings}}} (the language's JSON), {{{type_options}}},
- *                   {{{sort_options}}}, {{{rows}}}, {{{empty}}}, {{{next}}}, {{{tag_input}}}, {{{tag_filter}}}, {{{row_template}}}
+ *                   {{{sort_options}}}, state (listed, unavailable), {{{rows}}}, {{{empty}}}, {{{next}}}, {{{tag_input}}},
+ *                   {{{tag_filter}}}, {{{row_template}}}
  *   row.html        id, url, name, type, bytes (exact), size (for people), created_at (RFC 3339), created, {{{thumbnail}}},
  *                   {{{tags}}}, {{{expires}}}; without any value it is the template of the rows that scripts add
  *   expires.html    expires_at, expires          tag.html         tag, tag_query (percent-encoded)
@@ -203,6 +204,7 @@ static void append_row(const struct file_record *record, const struct language *
 		iso[CLOCK_RFC3339_LEN + 1], day[24];
 	char badge[6];
 	bool is_image = record->sniffed && !strncmp(record->sniffed, "image/", 6) &&
+			strcmp(record->sniffed, "image/tiff") != 0 && /* no browser shows it */
 			media_type_may_inline(record->sniffed) && record->size <= THUMBNAIL_MAX;
 	struct buf thumbnail, tags, expires;
 
@@ -330,6 +332,7 @@ static const char *given(struct exchange *x, const char *key, const char *otherw
 	return value && *value ? value : otherwise;
 }
 
+/* list: NULL where there is none for now; uploads are taken all the same, so the page comes without it. */
 static void render(struct exchange *x, const struct page *page, const struct file_list *list,
 		   struct buf *out)
 {
@@ -355,13 +358,14 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 	}
 	append_options(TYPES, COUNT(TYPES), type, language, &types);
 	append_options(SORTS, COUNT(SORTS), sort, language, &sorts);
-	for (size_t i = 0; i < list->n; i++)
+	for (size_t i = 0; list && i < list->n; i++)
 		append_row(list->files[i], language, &rows);
 	expand("row.html", NULL, 0, language, &blank);
-	append_next(x, page, list, &next);
-	if (list->n == 0) {
-		struct template_value text = {
-			"text", language_text(language, filtered ? "nothing" : "empty")};
+	if (list)
+		append_next(x, page, list, &next);
+	if (!list || list->n == 0) {
+		const char *key = !list ? "unavailable" : filtered ? "nothing" : "empty";
+		struct template_value text = {"text", language_text(language, key)};
 
 		expand("empty.html", &text, 1, language, &empty);
 	}
@@ -376,6 +380,7 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 		{"sort_options", buf_text(&sorts)},
 		{"rows", buf_text(&rows)},
 		{"empty", buf_text(&empty)},
+		{"state", list ? "listed" : "unavailable"},
 		{"next", buf_text(&next)},
 		{"row_template", buf_text(&blank)},
 		{"tag_input", buf_text(&tag_input)},
@@ -395,20 +400,24 @@ static void render(struct exchange *x, const struct page *page, const struct fil
 
 static void page_finish(struct exchange *x)
 {
+	struct front *front = exchange_context(x);
 	struct page *page = exchange_state(x);
 	struct file_list list;
 	struct buf html;
 	struct err err;
+	bool is_listed = files_list(front->core, &page->query, &list, &err) == 0;
 
-	if (files_list(((struct front *)exchange_context(x))->core, &page->query, &list, &err) <
-	    0) {
+	if (!is_listed && (err_http_status(err.kind) != 503 || !exchange_wants_html(x))) {
 		reply_error(x, &err);
 		return;
 	}
 	buf_init(&html, WEB_PAGE_MAX);
-	render(x, page, &list, &html);
-	file_list_release(&list);
-	reply_status(x, 200);
+	render(x, page, is_listed ? &list : NULL, &html);
+	if (is_listed)
+		file_list_release(&list);
+	else
+		reply_header(x, "Retry-After", "2");
+	reply_status(x, is_listed ? 200 : 503);
 	web_page_headers(x);
 	reply_header(x, "Content-Language", page->language->tag);
 	reply_buf(x, &html);

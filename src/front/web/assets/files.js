@@ -15,11 +15,14 @@ const files = new Map(); // by id: what the list shows, or would if nobody hid i
 const hidden = new Set(); // ids that are on their way out and may come back
 let cursor = null;
 let asking = null; // aborts the request for a page that is under way
+let missing = ""; // why there is no list for now; it is asked for again and again until there is
+let again = 0; // the timer of the next try
 let changed = () => {};
 
 // --- one row ---
 
 const pictures = /^image\/(png|jpeg|gif|webp|avif|bmp|x-icon|vnd\.microsoft\.icon|svg\+xml)$/;
+const AGAIN_MS = 2000; // between two tries for a list that is not there
 const PICTURE_MAX = 20 << 20; // larger ones take longer to fetch than they help to tell apart
 
 function element(name, properties) {
@@ -110,7 +113,8 @@ function adopt(row) {
 		url: row.querySelector(".name").getAttribute("href"),
 	};
 	files.set(file.id, file);
-	if (!row.querySelector(".thumb img")) row.querySelector(".thumb").replaceChildren(thumbnail(file));
+	const image = row.querySelector(".thumb img");
+	if (!image || (image.complete && !image.naturalWidth)) row.querySelector(".thumb").replaceChildren(image ? badge(file) : thumbnail(file));
 	fill(equip(row), file);
 }
 
@@ -154,47 +158,82 @@ function matches(file) {
 
 // --- rows come and go ---
 
+// What stands in the place of rows, or above them where they may not be all there is.
+function instead(n) {
+	document.getElementById("empty")?.remove();
+	if (!missing && (n || cursor)) return;
+	const box = element("div", { id: "empty", className: "empty" });
+	const filtered = !missing && filters().size;
+	box.append(element("p", { textContent: missing || t(filtered ? "nothing" : "empty") }));
+	if (filtered) box.append(element("a", { className: "button quiet", href: "/", textContent: t("all_files") }));
+	list.before(box);
+}
+
 function summarize() {
 	const n = list.children.length;
 	const text = cursor ? t("shown_more", { n: number(n) }) : tn("shown", n);
-	shown.textContent = n ? text : "";
-	document.getElementById("empty")?.remove();
-	document.documentElement.classList.toggle("bare", !n && !cursor && !filters().size);
-	if (!n && !cursor) list.after(element("p", { id: "empty", className: "empty", textContent: t(filters().size ? "nothing" : "empty") }));
+	shown.textContent = n && !missing ? text : "";
+	document.documentElement.classList.toggle("bare", !n && !cursor && !missing && !filters().size);
+	instead(n);
 	changed();
 	return n ? text : t("nothing");
 }
 
-// Puts the file where the order wants it. Null where the list does not show it: filtered out, or on a page not loaded yet.
-export function put(file) {
+// The row that the file comes before, found by halving: the rows are in order. Undefined where it is the last.
+function follower(file) {
+	let [from, to] = [0, list.children.length];
+	while (from < to) {
+		const middle = (from + to) >> 1;
+		if (order(file, files.get(list.children[middle].dataset.id)) < 0) to = middle;
+		else from = middle + 1;
+	}
+	return list.children[from];
+}
+
+function place(file) {
 	hidden.delete(file.id);
 	files.set(file.id, file);
 	rowOf(file.id)?.remove();
-	const after = [...list.children].find((row) => order(file, files.get(row.dataset.id)) < 0);
-	if (!matches(file) || (!after && cursor)) {
-		summarize();
-		return null;
-	}
+	const after = follower(file);
+	if (!matches(file) || (!after && cursor)) return null;
 	const row = make(file);
-	if (after) after.before(row);
-	else list.append(row);
-	summarize();
+	list.insertBefore(row, after ?? null);
 	return row;
 }
 
-// Takes the row away and remembers that its file is not to be shown. The focus goes to the next row if it stood in this one.
-export function hide(id) {
-	const row = rowOf(id);
-	const next = row?.nextElementSibling ?? row?.previousElementSibling;
-	hidden.add(id);
-	if (row?.contains(document.activeElement)) (next?.querySelector(".name") ?? list).focus();
-	row?.remove();
+// Puts files where the order wants them. Null where the list does not show one: filtered out, or on a page not loaded yet.
+export function putAll(group) {
+	const rows = group.map(place);
+	summarize();
+	return rows;
+}
+
+export function put(file) {
+	return putAll([file])[0];
+}
+
+// Takes the rows away and remembers that their files are not to be shown. The focus goes to the next row if it stood in one of them.
+export function hideAll(group) {
+	for (const { id } of group) {
+		const row = rowOf(id);
+		const next = row?.nextElementSibling ?? row?.previousElementSibling;
+		hidden.add(id);
+		if (row?.contains(document.activeElement)) (next?.querySelector(".name") ?? list).focus();
+		row?.remove();
+	}
 	summarize();
 }
 
 export function forget(id) {
+	rowOf(id)?.remove();
 	files.delete(id);
 	hidden.delete(id);
+	summarize();
+}
+
+// Undefined where the page has not seen it, null where it is on its way out.
+export function known(id) {
+	return hidden.has(id) ? null : files.get(id);
 }
 
 export function all() {
@@ -215,6 +254,11 @@ function offer(text, failed) {
 	more.replaceChildren(...(text ? [element("p", { className: "wrong", textContent: text })] : []), button);
 }
 
+// A list that the server could not give lacks what it did not get to write down yet: what this page knows of it stays.
+function keepUnregistered() {
+	for (const file of [...files.values()]) if (file.registered === false && !hidden.has(file.id) && !rowOf(file.id)) place(file);
+}
+
 async function load() {
 	if (asking) return;
 	const mine = new AbortController();
@@ -222,16 +266,20 @@ async function load() {
 	asking = mine;
 	if (cursor) query.set("cursor", cursor);
 	list.setAttribute("aria-busy", "true");
+	list.classList.toggle("stale", !cursor);
 	try {
-		const page = await (await call("GET", `/files?${query}`, { signal: mine.signal })).json();
+		const tries = cursor ? 2 : 0; // without a list people are told at once; it is asked for again below
+		const page = await (await call("GET", `/files?${query}`, { signal: mine.signal, tries })).json();
 		if (mine.signal.aborted) return;
 		if (!query.has("cursor")) list.replaceChildren();
+		missing = "";
 		cursor = page.next_cursor;
 		for (const file of page.files) {
 			if (hidden.has(file.id) || rowOf(file.id)) continue;
 			files.set(file.id, file);
 			list.append(make(file));
 		}
+		keepUnregistered();
 		more.replaceChildren();
 		if (cursor) offer();
 		announce(summarize());
@@ -240,7 +288,10 @@ async function load() {
 		if (query.has("cursor")) {
 			offer(error.message, true);
 			announce(error.message);
-		} else { // the list itself: its end may be far out of sight
+		} else if (error.status === 503 || !error.status) {
+			more.replaceChildren();
+			wait(error.status ? t("unavailable") : error.message);
+		} else { // the list's end may be far out of sight
 			more.replaceChildren();
 			note(error.message, { failed: true, action: { label: t("retry"), run: reload } });
 		}
@@ -248,9 +299,21 @@ async function load() {
 		if (asking === mine) {
 			asking = null;
 			list.removeAttribute("aria-busy");
+			list.classList.remove("stale");
 			watch();
 		}
 	}
+}
+
+// There is no list for now: says so, shows what of the rows at hand the filters want, and asks again until there is one.
+function wait(why) {
+	if (why !== missing) announce(why);
+	missing = why;
+	const rows = all().filter(matches).sort(order).map((file) => rowOf(file.id));
+	if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) list.replaceChildren(...rows); // else the focus stays
+	summarize();
+	clearTimeout(again);
+	again = setTimeout(reload, AGAIN_MS);
 }
 
 const watcher = new IntersectionObserver((entries) => {
@@ -264,14 +327,35 @@ function watch() {
 }
 
 // The list from its beginning, after a change of filter or sort. The old rows stay until the new ones are there.
-export function reload() {
+function reload() {
 	asking?.abort();
 	asking = null;
 	cursor = null;
-	const query = filters();
-	history.replaceState(null, "", query.size ? `/?${query}` : "/");
-	showTag(query.get("tag"));
+	clearTimeout(again);
+	showTag(filters().get("tag"));
 	return load();
+}
+
+let typing = false; // what is typed in one go is one step back, not a step for each letter
+
+// The address follows the filters, so that it can be shared, and the browser's Back undoes them.
+function follow(typed = false) {
+	const query = filters();
+	const address = query.size ? `/?${query}` : "/";
+	if (address !== location.pathname + location.search) history[typed && typing ? "replaceState" : "pushState"](null, "", address);
+	typing = typed;
+	reload();
+}
+
+// The filters follow the address.
+function goBack() {
+	const asked = new URLSearchParams(location.search);
+	const value = (key) => asked.get(key) || (key === "sort" ? "-created_at" : "");
+	if (["q", "type", "sort", "tag"].every((key) => (search.elements[key]?.value ?? "") === value(key))) return;
+	for (const key of ["q", "type", "sort"]) search.elements[key].value = value(key);
+	typing = false;
+	wearTag(value("tag"));
+	reload();
 }
 
 function showTag(tag) {
@@ -285,10 +369,20 @@ function showTag(tag) {
 	filter.replaceChildren(line);
 }
 
-function setTag(tag) {
+function wearTag(tag) {
 	search.querySelector("[name=tag]")?.remove();
 	if (tag) search.append(element("input", { type: "hidden", name: "tag", value: tag }));
-	reload();
+}
+
+// A tag of a row, "all files" beside the filter, or "all files" where nothing was found.
+function clickedLink(event) {
+	const link = event.target.closest("a.tag, #filter a, #empty a");
+	if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+	event.preventDefault();
+	wearTag(link.matches(".tag") ? link.textContent : null);
+	if (link.matches("#empty a")) search.elements.q.value = search.elements.type.value = "";
+	follow();
+	(filter.querySelector("a") ?? search.elements.q).focus();
 }
 
 // What is said of time ages.
@@ -306,25 +400,22 @@ export function start(whenChanged) {
 	cursor = more.querySelector("[data-cursor]")?.dataset.cursor ?? null;
 	for (const row of list.children) adopt(row);
 	if (cursor) offer();
-	search.addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(timer); reload(); });
-	search.addEventListener("change", (event) => { if (event.target.name !== "q") reload(); });
+	search.addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(timer); follow(true); });
+	search.addEventListener("change", (event) => { if (event.target.name !== "q") follow(); });
 	search.addEventListener("input", (event) => {
 		if (event.target.name !== "q") return;
 		clearTimeout(timer);
-		timer = setTimeout(reload, 250);
+		timer = setTimeout(follow, 250, true);
 	});
-	document.addEventListener("click", (event) => {
-		const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
-		const tag = event.target.closest("a.tag, #filter a");
-		if (!tag || !plain) return;
-		event.preventDefault();
-		setTag(tag.matches(".tag") ? tag.textContent : null);
-		if (tag.matches("#filter a")) search.elements.q.focus();
-	});
+	search.elements.q.addEventListener("blur", () => { typing = false; });
+	document.addEventListener("click", clickedLink);
+	addEventListener("popstate", goBack);
+	goBack(); // a browser may bring another form back than the address says
 	list.addEventListener("error", (event) => {
 		if (event.target.matches(".thumb img")) event.target.replaceWith(badge(fileOf(event.target)));
 	}, true);
 	setInterval(refresh, 30000);
-	summarize();
+	if (list.dataset.state === "unavailable") wait(t("unavailable"));
+	else summarize();
 	watch();
 }

@@ -1,7 +1,7 @@
 // Deleting: rows go at once, the files themselves when the chance to take it back is over.
 
 import { call } from "./api.js";
-import { forget, hide, put } from "./files.js";
+import { forget, hideAll, put, putAll } from "./files.js";
 import { announce, note } from "./notes.js";
 import { t, tn } from "./text.js";
 
@@ -15,7 +15,7 @@ function settle(entry) {
 }
 
 function bringBack(group) {
-	const rows = group.map(put).filter(Boolean);
+	const rows = putAll(group).filter(Boolean);
 	rows[0]?.querySelector(".name").focus();
 }
 
@@ -51,7 +51,7 @@ export function remove(group) {
 	if (!group.length) return;
 	const entry = { group };
 	pending.push(entry);
-	for (const file of group) hide(file.id);
+	hideAll(group);
 	entry.leave = note(tn("deleted", group.length, { name: group[0].name }), {
 		seconds: UNDO_SECONDS,
 		action: { label: t("undo"), run: () => takeBack(entry) },
