@@ -159,7 +159,9 @@ function startKeys() {
 
 document.documentElement.classList.add("js");
 files.start(showChosen);
-uploads.start((file) => files.put(file)?.classList.add("fresh"));
+uploads.start((stored) => {
+	for (const row of files.putAll(stored)) if (stored.length < 10) row?.classList.add("fresh");
+});
 viewer.start(remove);
 startChoosing();
 startKeys();

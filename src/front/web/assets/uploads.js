@@ -2,18 +2,40 @@
 
 import { copy, link, Problem, retryAfter } from "./api.js";
 import { announce, note } from "./notes.js";
-import { duration, percent, size, t, tn } from "./text.js";
+import { startTaking } from "./sources.js";
+import { duration, number, percent, size, t, tn } from "./text.js";
 
 const AT_ONCE = 3;
 const TRIES = 6; // of one file, as long as the server asks for patience or the connection breaks
+const LINES = 50; // of the panel; more would tell nobody more, and thousands make the browser crawl
+const FILE_COST = 64 * 1024; // bytes that a file's round trip and its place on the disk are worth: small files take their time too
 const panel = document.getElementById("transfers");
 const list = panel.querySelector("ul");
 const sum = panel.querySelector(".sum");
+const others = panel.querySelector(".others");
 const blank = document.getElementById("transfer").content;
 const form = document.getElementById("upload");
 const title = document.title;
 let transfers = []; // of this batch: from the first file after a rest until the next rest
-let stored = () => {};
+let stored = () => {}; // is given the files that were stored lately
+
+// run, but so often a second at most; its now() does not wait.
+function atMost(times, run) {
+	let timer = 0;
+	let last = -Infinity;
+	const now = () => {
+		clearTimeout(timer);
+		timer = 0;
+		last = performance.now();
+		run();
+	};
+	const soon = () => {
+		const wait = last + 1000 / times - performance.now();
+		if (wait <= 0) now();
+		else timer ||= setTimeout(now, wait);
+	};
+	return Object.assign(soon, { now });
+}
 
 // --- speed ---
 
@@ -33,7 +55,8 @@ class Speed {
 	}
 }
 
-let total = new Speed();
+let rate = new Speed(); // of bytes
+let progress = new Speed(); // of bytes and files: what is left is measured by it
 
 // --- one file ---
 
@@ -59,13 +82,28 @@ class Transfer {
 		this.key = freshKey();
 		this.tries = 0;
 		this.sent = 0;
-		this.item = blank.firstElementChild.cloneNode(true);
-		this.part(".name").textContent = file.name;
-		this.part("progress").setAttribute("aria-label", file.name);
-		for (const button of this.item.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${file.name}`);
-		this.part("[data-do=retry]").addEventListener("click", () => this.again());
-		this.part("[data-do=cancel]").addEventListener("click", () => this.cancel());
+		this.item = null; // its line in the panel, while it has one
 		this.become("waiting", t("waiting"));
+	}
+
+	show() {
+		if (this.item) return;
+		this.item = blank.firstElementChild.cloneNode(true);
+		this.part(".name").textContent = this.file.name;
+		this.part("progress").setAttribute("aria-label", this.file.name);
+		for (const button of this.item.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${this.file.name}`);
+		this.part("[data-do=retry]").addEventListener("click", () => {
+			this.part("[data-do=cancel]").focus();
+			this.again();
+		});
+		this.part("[data-do=cancel]").addEventListener("click", () => this.cancel());
+		this.become(this.state, this.text);
+		list.append(this.item);
+	}
+
+	conceal() {
+		this.item?.remove();
+		this.item = null;
 	}
 
 	part(selector) {
@@ -78,19 +116,23 @@ class Transfer {
 
 	become(state, text) {
 		this.state = state;
-		this.item.dataset.state = state;
-		this.part("[data-do=retry]").hidden = state !== "failed";
+		if (this.item) {
+			this.item.dataset.state = state;
+			this.part("[data-do=retry]").hidden = state !== "failed";
+		}
 		this.say(text);
 	}
 
 	say(text) {
-		this.part(".detail").textContent = text;
+		this.text = text;
+		if (this.item) this.part(".detail").textContent = text;
 	}
 
 	start() {
 		const request = new XMLHttpRequest();
 		this.request = request;
 		this.speed = new Speed();
+		this.show();
 		this.become("sending", t("sum_short", { done: size(0), all: size(this.file.size) }));
 		request.open("PUT", this.url);
 		request.setRequestHeader("Accept", "application/json");
@@ -124,8 +166,9 @@ class Transfer {
 			this.stored = JSON.parse(responseText);
 			this.become("stored", "");
 			this.sent = this.file.size;
-			this.item.remove();
-			stored(this.stored);
+			this.conceal();
+			arrived.push(this.stored);
+			handOver();
 			pump();
 			return;
 		}
@@ -147,35 +190,37 @@ class Transfer {
 		}
 		this.become("pausing", t("retrying", { seconds: duration(seconds), why: problem.message }));
 		this.sent = 0;
-		this.timer = setTimeout(() => {
-			this.become("waiting", t("waiting"));
-			pump();
-		}, seconds * 1000);
+		this.timer = setTimeout(() => this.resume(), seconds * 1000);
+		pump();
+	}
+
+	resume() {
+		clearTimeout(this.timer);
+		this.become("waiting", t("waiting"));
 		pump();
 	}
 
 	fail(problem) {
 		this.become("failed", t("failed", { why: problem.message }));
 		this.sent = 0;
+		if (list.children.length > LINES) this.conceal();
 		announce(t("failed_long", { name: this.file.name, why: problem.message }));
 		pump();
 	}
 
 	again() {
 		this.tries = 0;
-		this.become("waiting", t("waiting"));
-		this.part("[data-do=cancel]").focus();
-		pump();
+		this.resume();
 	}
 
 	cancel() {
-		const row = this.item.nextElementSibling ?? this.item.previousElementSibling;
-		const inside = this.item.contains(document.activeElement);
+		const row = this.item?.nextElementSibling ?? this.item?.previousElementSibling;
+		const inside = this.item?.contains(document.activeElement);
 		const failed = this.state === "failed";
 		clearTimeout(this.timer);
 		this.become("cancelled", "");
 		this.request?.abort();
-		this.item.remove();
+		this.conceal();
 		transfers = transfers.filter((transfer) => transfer !== this);
 		if (inside) (row?.querySelector("button:not([hidden])") ?? document.getElementById("picker")).focus();
 		if (!failed) announce(t("cancelled", { name: this.file.name }));
@@ -185,22 +230,44 @@ class Transfer {
 
 // --- all of them ---
 
-function report() {
-	const wanted = transfers.filter((transfer) => transfer.state !== "failed");
-	const done = wanted.filter((transfer) => transfer.state === "stored").length;
-	const bytes = wanted.reduce((all, transfer) => all + transfer.file.size, 0);
-	const sent = wanted.reduce((all, transfer) => all + transfer.sent, 0);
-	total.add(sent);
-	const speed = total.value;
-	if (wanted.length < 2) sum.textContent = ""; // its own line says it all
-	else sum.textContent = speed && sent < bytes
-		? t("sum", { done, all: wanted.length, speed: size(speed), left: duration((bytes - sent) / speed) })
-		: t("sum_short", { done, all: wanted.length });
+// Rows for the list, handed over together: one at a time, thousands of small files would keep the browser painting.
+let arrived = [];
+const handOver = atMost(5, () => {
+	if (arrived.length) stored(arrived);
+	arrived = [];
+});
+
+function total(of) {
+	return transfers.reduce((sum, transfer) => sum + (transfer.state === "failed" ? 0 : of(transfer)), 0);
+}
+
+const report = atMost(10, () => {
+	const count = total(() => 1);
+	const done = total((transfer) => Number(transfer.state === "stored"));
+	const bytes = total((transfer) => transfer.file.size);
+	const sent = total((transfer) => transfer.sent);
+	const left = bytes - sent + (count - done) * FILE_COST;
+	rate.add(sent);
+	progress.add(sent + done * FILE_COST);
+	if (count < 2) sum.textContent = ""; // its own line says it all
+	else sum.textContent = progress.value && left
+		? t("sum", { done: number(done), all: number(count), speed: size(rate.value), left: duration(left / progress.value) })
+		: t("sum_short", { done: number(done), all: number(count) });
 	const running = transfers.some((transfer) => !transfer.over);
-	document.title = running ? `${percent(bytes ? Math.floor((sent / bytes) * 100) / 100 : 0)} · ${title}` : title;
+	const part = count ? 1 - left / (bytes + count * FILE_COST) : 0;
+	document.title = running ? `${percent(Math.floor(part * 100) / 100)} · ${title}` : title;
 	panel.querySelector("[data-do=stop]").hidden = !running;
 	panel.querySelector("[data-do=clear]").hidden = running;
+	panel.querySelector("[data-do=again]").hidden = transfers.length - count < 2;
 	panel.hidden = !list.children.length;
+});
+
+// As many lines as there is room for, those of running and of failed files first.
+function arrange() {
+	const unseen = transfers.filter((transfer) => !transfer.item && transfer.state !== "stored");
+	const room = Math.max(0, LINES - list.children.length);
+	for (const transfer of unseen.slice(0, room)) transfer.show();
+	others.textContent = unseen.length > room ? t("others", { n: number(unseen.length - room) }) : "";
 }
 
 // Nothing moves any more: say how it went, and forget what went well.
@@ -208,7 +275,9 @@ function rest() {
 	const done = transfers.filter((transfer) => transfer.state === "stored").map((transfer) => transfer.stored);
 	const failed = transfers.filter((transfer) => transfer.state === "failed");
 	transfers = failed;
-	total = new Speed();
+	rate = new Speed();
+	progress = new Speed();
+	handOver.now();
 	if (done.length) {
 		note(tn("stored", done.length, { name: done[0].name }), {
 			seconds: 8,
@@ -216,7 +285,7 @@ function rest() {
 		});
 	}
 	if (failed.length > 1) announce(tn("not_stored", failed.length));
-	report();
+	report.now();
 }
 
 export async function copyLinks(files) {
@@ -233,6 +302,7 @@ function pump() {
 		running++;
 		transfer.start();
 	}
+	arrange();
 	report();
 	if (transfers.length && transfers.every((transfer) => transfer.over)) rest();
 }
@@ -241,66 +311,8 @@ export function send(files) {
 	const fresh = [...files].map((file) => new Transfer(file));
 	if (!fresh.length) return;
 	transfers.push(...fresh);
-	list.append(...fresh.map((transfer) => transfer.item));
 	announce(tn("sending", fresh.length));
 	pump();
-}
-
-// --- where files come from ---
-
-// Browsers call every pasted picture image.png: the time tells them apart.
-function named(file) {
-	if (file.name !== "image.png") return file;
-	const now = new Date(Date.now() - new Date().getTimezoneOffset() * 60000).toISOString();
-	return new File([file], `${now.slice(0, 10)} ${now.slice(11, 19).replaceAll(":", ".")}.png`, { type: file.type });
-}
-
-async function filesOf(entry) {
-	if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
-	const reader = entry.createReader();
-	const found = [];
-	for (;;) {
-		const some = await new Promise((done, failed) => reader.readEntries(done, failed)); // in portions; an empty one is the last
-		if (!some.length) return found;
-		for (const inner of some) found.push(...await filesOf(inner));
-	}
-}
-
-// Entries must be taken before the first await: the browser empties the transfer when the event is over.
-async function dropped(transfer) {
-	const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-	if (!entries.some((entry) => entry.isDirectory)) {
-		send(transfer.files);
-		return;
-	}
-	for (const entry of entries) {
-		try {
-			send(await filesOf(entry));
-		} catch {
-			note(t("no_folder", { name: entry.name }), { failed: true });
-		}
-	}
-}
-
-function startDropping() {
-	const root = document.documentElement;
-	let depth = 0; // dragenter and dragleave come for every element on the way
-	const over = (by) => {
-		depth = Math.max(0, depth + by);
-		root.classList.toggle("dropping", depth > 0);
-	};
-	const withFiles = (run) => (event) => {
-		if (!event.dataTransfer?.types.includes("Files")) return;
-		event.preventDefault();
-		run(event);
-	};
-	addEventListener("dragenter", withFiles(() => over(1)));
-	addEventListener("dragleave", withFiles(() => over(-1)));
-	addEventListener("dragover", withFiles((event) => { event.dataTransfer.dropEffect = "copy"; }));
-	addEventListener("drop", withFiles((event) => {
-		over(-depth);
-		if (!document.querySelector("dialog[open]")) dropped(event.dataTransfer);
-	}));
 }
 
 function nameOptions() {
@@ -326,19 +338,20 @@ export function start(whenStored) {
 	form.addEventListener("submit", (event) => event.preventDefault());
 	panel.addEventListener("click", (event) => {
 		const action = event.target.closest("button")?.dataset.do;
-		if (action !== "stop" && action !== "clear") return;
-		for (const transfer of transfers.filter((each) => action === "clear" || !each.over)) transfer.cancel();
-		picker.focus();
+		if (!action || !event.target.closest(".head")) return;
+		if (action === "again") {
+			for (const transfer of transfers.filter((each) => each.state === "failed")) transfer.again();
+			report.now();
+			panel.querySelector("[data-do=stop]").focus();
+		} else { // the last first: none starts because another ended
+			for (const transfer of transfers.filter((each) => action === "clear" || !each.over).reverse()) transfer.cancel();
+			picker.focus();
+		}
 	});
-	addEventListener("paste", (event) => {
-		const files = event.clipboardData?.files;
-		if (!files?.length || document.querySelector("dialog[open]")) return;
-		event.preventDefault();
-		send([...files].map(named));
-	});
+	addEventListener("online", () => { for (const transfer of transfers.filter((each) => each.state === "pausing")) transfer.resume(); });
 	addEventListener("beforeunload", (event) => {
 		if (transfers.some((transfer) => !transfer.over)) event.preventDefault();
 	});
-	startDropping();
+	startTaking(send);
 	nameOptions();
 }
