@@ -1,8 +1,8 @@
 // One file, large: its content where a browser can show it, what is known of it, its name and tags to change.
 
-import { call } from "./api.js";
-import { badge, neighbour, put, rowOf } from "./files.js";
-import { announce } from "./notes.js";
+import { call, Problem } from "./api.js";
+import { badge, forget, known, neighbour, put, rowOf } from "./files.js";
+import { announce, note } from "./notes.js";
 import { exactly, size, sizeExactly, t, when } from "./text.js";
 import { copyLinks } from "./uploads.js";
 
@@ -19,6 +19,8 @@ let current = null;
 let etag = null; // of the metadata that the form was filled from
 let turn = null; // aborts what was asked for the file before
 let address = null; // of a blob, to be given back
+let beside = null; // the neighbours of a file whose row is gone, by step
+let leaving = null; // a step back in the history that is under way
 
 function element(name, properties) {
 	return Object.assign(document.createElement(name), properties);
@@ -56,6 +58,21 @@ async function text(file, signal) {
 	return box;
 }
 
+// What is there of it is shown at once, unless nothing is: then the wait is said.
+function picture(file, signal) {
+	const image = element("img", { src: file.url, alt: file.name });
+	const wait = setTimeout(() => { if (!signal.aborted && !image.naturalWidth) image.before(loading()); }, 150);
+	image.addEventListener("load", () => {
+		clearTimeout(wait);
+		stage.querySelector(".loading")?.remove();
+	});
+	return image;
+}
+
+function loading() {
+	return element("p", { className: "nothing loading", textContent: t("loading") });
+}
+
 // Stored bytes are served into a sandbox, where not every browser starts its PDF viewer; from memory all of them do.
 async function pdf(file, signal) {
 	if (file.size > PDF_MAX || navigator.pdfViewerEnabled === false) return nothing(t("no_preview"));
@@ -73,7 +90,7 @@ function isText(type) {
 function content(file, signal) {
 	const family = file.type.split("/")[0];
 	if (!file.size) return nothing(t("no_text"));
-	if (family === "image" && file.type !== "image/tiff") return element("img", { src: file.url, alt: file.name });
+	if (family === "image" && file.type !== "image/tiff") return picture(file, signal);
 	if (family === "video") return element("video", { src: file.url, controls: true, preload: "metadata" });
 	if (family === "audio") return element("audio", { src: file.url, controls: true, preload: "metadata" });
 	if (file.type === "application/pdf") return pdf(file, signal);
@@ -92,7 +109,7 @@ function clear() {
 async function play(file) {
 	const mine = new AbortController();
 	turn = mine;
-	const late = setTimeout(() => stage.replaceChildren(element("p", { className: "nothing", textContent: t("loading") })), 150);
+	const late = setTimeout(() => { if (!mine.signal.aborted) stage.replaceChildren(loading()); }, 150);
 	let shown;
 	try {
 		shown = await content(file, mine.signal);
@@ -101,7 +118,7 @@ async function play(file) {
 	}
 	clearTimeout(late);
 	if (mine.signal.aborted) return;
-	shown.addEventListener("error", () => { if (current === file) stage.replaceChildren(nothing(t("not_played"))); });
+	shown.addEventListener("error", () => { if (!mine.signal.aborted) stage.replaceChildren(nothing(t("not_played"))); });
 	stage.replaceChildren(shown);
 }
 
@@ -138,8 +155,20 @@ async function learn(file) {
 		title.textContent = fresh.name;
 		if (save.disabled) fillForm(current);
 	} catch (error) {
-		if (error.name !== "AbortError") wrong.textContent = error.message;
+		if (error.status === 404 && !signal.aborted) gone(file);
+		else if (error.name !== "AbortError") wrong.textContent = error.message;
 	}
+}
+
+// Somebody else deleted it, or its time was over.
+function gone(file) {
+	beside = { "-1": neighbour(file, -1), 1: neighbour(file, 1) };
+	clear();
+	dialog.classList.add("gone");
+	stage.replaceChildren(nothing(t("gone")));
+	announce(t("gone"));
+	if (dialog.querySelector("aside").contains(document.activeElement)) dialog.querySelector("[data-do=close]").focus();
+	forget(file.id);
 }
 
 async function change(event) {
@@ -163,6 +192,10 @@ async function change(event) {
 		flash(save, t("saved"));
 	} catch (problem) {
 		if (current.id !== file.id) return;
+		if (problem.status === 404) {
+			gone(file);
+			return;
+		}
 		if (problem.status === 412) await learn(file);
 		wrong.textContent = problem.status === 412 ? t("changed_elsewhere") : problem.message;
 		save.disabled = problem.status === 412;
@@ -184,6 +217,8 @@ function show(file) {
 	clear();
 	current = file;
 	etag = null;
+	beside = null;
+	dialog.classList.remove("gone");
 	title.textContent = file.name;
 	dialog.querySelector("[data-do=download]").href = `${file.url}?download`;
 	dialog.querySelector("[data-do=open]").href = file.url;
@@ -196,10 +231,11 @@ function show(file) {
 }
 
 function step(by) {
-	const next = neighbour(current, by);
+	const next = beside ? beside[by] : neighbour(current, by);
 	if (!next) return;
 	const button = document.activeElement;
 	show(next);
+	history.replaceState(history.state, "", `#${next.id}`);
 	announce(next.name);
 	if (button.disabled) dialog.querySelector("[data-do=close]").focus();
 }
@@ -207,6 +243,7 @@ function step(by) {
 export function open(file, { edit = false } = {}) {
 	if (!dialog.open) dialog.showModal();
 	show(file);
+	remember();
 	if (!edit) {
 		dialog.querySelector("[data-do=close]").focus();
 		return;
@@ -216,7 +253,53 @@ export function open(file, { edit = false } = {}) {
 	form.elements.name.setSelectionRange(0, dot > 0 ? dot : file.name.length);
 }
 
+// The address names the file that is open: it can be shared and reloaded, and the browser's Back closes the view.
+async function remember() {
+	if (leaving) await leaving.done;
+	if (dialog.open && named() !== current.id) history.pushState({ viewing: true }, "", `#${current.id}`);
+}
+
+function named() {
+	return /^#([0-9a-f-]{36})$/.exec(location.hash)?.[1];
+}
+
+function forgetAddress() {
+	if (!named()) return;
+	if (history.state?.viewing) {
+		leaving = {};
+		leaving.done = new Promise((done) => { leaving.over = done; });
+		history.back();
+	} else {
+		history.replaceState(null, "", location.pathname + location.search);
+	}
+}
+
+async function follow() {
+	if (leaving) {
+		leaving.over();
+		leaving = null;
+		return;
+	}
+	const id = named();
+	if (!id) {
+		if (dialog.open) dialog.close();
+	} else if (!dialog.open || current.id !== id) {
+		try {
+			let file = known(id);
+			if (file === null) throw new Problem(404);
+			file ??= await (await call("GET", `/files/${id}/metadata`)).json();
+			if (named() !== id) return;
+			if (dialog.open) show(file);
+			else open(file);
+		} catch (problem) {
+			forgetAddress();
+			note(problem.status === 404 ? t("gone") : problem.message, { failed: true });
+		}
+	}
+}
+
 function closed() {
+	forgetAddress();
 	const row = rowOf(current.id);
 	clear();
 	(row?.querySelector(".name") ?? document.getElementById("files")).focus();
@@ -244,6 +327,8 @@ export function start(remove) {
 		if (event.key === "ArrowLeft") step(-1);
 		if (event.key === "ArrowRight") step(1);
 	});
+	addEventListener("popstate", follow);
+	follow();
 	form.addEventListener("submit", change);
 	form.addEventListener("input", () => { save.disabled = !form.elements.name.value.trim(); });
 }
