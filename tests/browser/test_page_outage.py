@@ -45,6 +45,16 @@ class DatabaseAwayTest(PageTestCase):
         self.wait_for_row("before.txt")
         self.assertEqual((self.notice(), self.names()[:2]), ("", ["meanwhile.txt", "before.txt"]))
 
+    def test_a_row_that_follows_the_database_a_moment_later_is_shown(self):
+        self.server.put("follows.txt", b"x")
+        with self.database_away():
+            self.visit("/")
+            self.browser.script(
+                "const json = Response.prototype.json;"
+                "Response.prototype.json = async function () { const page = await json.call(this);"
+                " if (!window.first) page.files = []; window.first = true; return page; }")
+        self.wait_for_row("follows.txt")
+
     def test_a_search_narrows_what_is_there_until_there_is_a_list(self):
         for name in ("one-found.txt", "one-other.txt"):
             self.upload(name, b"x")

@@ -23,6 +23,7 @@ let changed = () => {};
 
 const pictures = /^image\/(png|jpeg|gif|webp|avif|bmp|x-icon|vnd\.microsoft\.icon|svg\+xml)$/;
 const AGAIN_MS = 2000; // between two tries for a list that is not there
+const FOLLOW_MS = 3000; // after which the rows of what was stored meanwhile are there, too
 const PICTURE_MAX = 20 << 20; // larger ones take longer to fetch than they help to tell apart
 
 function element(name, properties) {
@@ -272,6 +273,7 @@ async function load() {
 		const page = await (await call("GET", `/files?${query}`, { signal: mine.signal, tries })).json();
 		if (mine.signal.aborted) return;
 		if (!query.has("cursor")) list.replaceChildren();
+		if (missing) again = setTimeout(fillUp, FOLLOW_MS);
 		missing = "";
 		cursor = page.next_cursor;
 		for (const file of page.files) {
@@ -314,6 +316,15 @@ function wait(why) {
 	summarize();
 	clearTimeout(again);
 	again = setTimeout(reload, AGAIN_MS);
+}
+
+// Rows follow the database's return: the first list may lack some that were answered before.
+async function fillUp() {
+	const query = filters();
+	try {
+		const page = await (await call("GET", `/files?${query}`)).json();
+		if (String(filters()) === String(query)) putAll(page.files.filter((file) => !hidden.has(file.id) && !rowOf(file.id)));
+	} catch { /* whoever asks for more is told */ }
 }
 
 const watcher = new IntersectionObserver((entries) => {
