@@ -5,7 +5,7 @@ import unittest
 from page_case import PageTestCase
 
 LINES = 50  # of the panel
-AT_ONCE = 3
+AT_ONCE = 5  # of small files
 
 
 class CrowdTest(PageTestCase):

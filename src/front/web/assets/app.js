@@ -20,8 +20,10 @@ function picked() {
 }
 
 function showChosen() {
-	const n = picked().length;
-	chosen.hidden = !list.classList.contains("choosing");
+	const choosing = list.classList.contains("choosing");
+	const n = choosing ? picked().length : 0;
+	chosen.hidden = !choosing;
+	choose.hidden = !choosing && !list.firstElementChild;
 	chosen.querySelector(".count").textContent = tn("chosen", n);
 	for (const button of chosen.querySelectorAll("[data-do=links], [data-do=delete]")) button.disabled = !n;
 }

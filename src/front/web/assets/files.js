@@ -12,6 +12,7 @@ const search = document.getElementById("search");
 const tools = document.getElementById("tools").content;
 const blank = document.getElementById("row").content;
 const files = new Map(); // by id: what the list shows, or would if nobody hid it
+const rows = new Map(); // by id: the row that was made for a file last; it may have left the list
 const hidden = new Set(); // ids that are on their way out and may come back
 let cursor = null;
 let asking = null; // aborts the request for a page that is under way
@@ -66,6 +67,7 @@ function expiry(file) {
 // What follows from the file object alone; the same for rows of either origin.
 function fill(row, file) {
 	row.dataset.id = file.id;
+	rows.set(file.id, row);
 	row.querySelector(".name").textContent = file.name;
 	row.querySelector(".name").title = file.name;
 	for (const link of row.querySelectorAll(".thumb, .name")) link.href = file.url;
@@ -120,7 +122,8 @@ function adopt(row) {
 }
 
 export function rowOf(id) {
-	return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+	const row = rows.get(id);
+	return row?.isConnected ? row : null;
 }
 
 export function fileOf(node) {
@@ -204,9 +207,9 @@ function place(file) {
 
 // Puts files where the order wants them. Null where the list does not show one: filtered out, or on a page not loaded yet.
 export function putAll(group) {
-	const rows = group.map(place);
+	const placed = group.map(place);
 	summarize();
-	return rows;
+	return placed;
 }
 
 export function put(file) {
@@ -227,6 +230,7 @@ export function hideAll(group) {
 
 export function forget(id) {
 	rowOf(id)?.remove();
+	rows.delete(id);
 	files.delete(id);
 	hidden.delete(id);
 	summarize();
@@ -311,8 +315,8 @@ async function load() {
 function wait(why) {
 	if (why !== missing) announce(why);
 	missing = why;
-	const rows = all().filter(matches).sort(order).map((file) => rowOf(file.id));
-	if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) list.replaceChildren(...rows); // else the focus stays
+	const wanted = all().filter(matches).sort(order).map((file) => rowOf(file.id));
+	if (wanted.length !== list.children.length || wanted.some((row, i) => row !== list.children[i])) list.replaceChildren(...wanted); // else the focus stays
 	summarize();
 	clearTimeout(again);
 	again = setTimeout(reload, AGAIN_MS);

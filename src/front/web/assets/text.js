@@ -31,8 +31,12 @@ export function percent(part) {
 	return percents.format(part);
 }
 
+const measures = new Map(); // by unit and the rest: making one takes longer than all the rest of a row
+
 function measure(value, unit, digits = 0, unitDisplay = "short") {
-	return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay, maximumFractionDigits: digits }).format(value);
+	const key = `${unit} ${digits} ${unitDisplay}`;
+	if (!measures.has(key)) measures.set(key, new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay, maximumFractionDigits: digits }));
+	return measures.get(key).format(value);
 }
 
 export function size(bytes) {

@@ -6,6 +6,8 @@ import { startTaking } from "./sources.js";
 import { duration, number, percent, size, t, tn } from "./text.js";
 
 const AT_ONCE = 3;
+const SMALL = 256 * 1024; // up to which a file's round trip takes longer than its bytes: more of them at once are quicker together
+const SMALL_AT_ONCE = 5; // of the six connections that a browser has to a server: one is left for the list
 const TRIES = 6; // of one file, as long as the server asks for patience or the connection breaks
 const LINES = 50; // of the panel; more would tell nobody more, and thousands make the browser crawl
 const FILE_COST = 64 * 1024; // bytes that a file's round trip and its place on the disk are worth: small files take their time too
@@ -232,7 +234,7 @@ class Transfer {
 
 // Rows for the list, handed over together: one at a time, thousands of small files would keep the browser painting.
 let arrived = [];
-const handOver = atMost(5, () => {
+const handOver = atMost(2, () => {
 	if (arrived.length) stored(arrived);
 	arrived = [];
 });
@@ -297,8 +299,8 @@ export async function copyLinks(files) {
 function pump() {
 	let running = transfers.filter((transfer) => transfer.state === "sending").length;
 	for (const transfer of transfers) {
-		if (running >= AT_ONCE) break;
 		if (transfer.state !== "waiting") continue;
+		if (running >= (transfer.file.size <= SMALL ? SMALL_AT_ONCE : AT_ONCE)) break;
 		running++;
 		transfer.start();
 	}

@@ -165,6 +165,7 @@ function gone(file) {
 	beside = { "-1": neighbour(file, -1), 1: neighbour(file, 1) };
 	clear();
 	dialog.classList.add("gone");
+	dialog.querySelector("[data-fact=sha256]").textContent = current.sha256 ?? "–";
 	stage.replaceChildren(nothing(t("gone")));
 	announce(t("gone"));
 	if (dialog.querySelector("aside").contains(document.activeElement)) dialog.querySelector("[data-do=close]").focus();
