@@ -368,8 +368,9 @@ static void stop(struct daemon *d)
 }
 
 /*
- * Two heaps for each processor. glibc makes eight once threads meet at one, and each keeps free pages of its own: after some hundred
- * thousand uploads by 256 clients 69 MiB were resident, and are 51, at the same speed. MALLOC_ARENA_MAX says otherwise, as ever.
+ * Two heaps for each processor. glibc makes eight once threads meet at one, and each keeps free pages of its own: after some
+ * hundred thousand uploads by 256 clients 69 MiB were resident, and are 51, at the same speed. MALLOC_ARENA_MAX says otherwise, as
+ * ever.
  */
 static void bound_heaps(void)
 {
