@@ -288,7 +288,7 @@ RETURNING mark
 --   Columns: a file row, then 13 ok (flag: it passes the filters)  14 end (flag: go on behind this row).
 --   Every row is ok but perhaps the last: where the page is short and the budget is spent, its last row is the one with
 --   `end`, whether it passes or not, so that the program knows where to go on. Rows with ok = 0 are not shown.
---   No `end` and fewer rows than wanted: there are no more.
+--   No `end` and fewer rows than wanted: there are no more. As many as wanted: go on behind the last.
 --
 -- Where to start: behind the cursor's (value, id) if there is one, else
 --   created asc  (created_low, nil)      desc (created_high, nil)
@@ -320,8 +320,9 @@ RETURNING mark
 --      sha256, and for facet_* with SORT = name, each row is looked up in its table: where there are at most 2000; beyond 50
 --      only after files_touch_SOURCE could read them all in TOUCH_TIME (4 ms).
 --   4. F has several: files_rarest with 200 rows says by which of the first 4 to walk.
---   5. Walk by that facet (F empty: all); without q for LIST_TIME (6 ms), else for LIST_TRY (2 ms). Before that, a page
---      until PAGE_TIME (4 ms) where F has at most one and there is no q, name, sha256; out of time, that is all.
+--   5. Walk by that facet (F empty: all); without q for LIST_TIME (6 ms; 5 where more than 64 rows are wanted), else for
+--      LIST_TRY (2 ms). Before that, a page until PAGE_TIME (4 ms) where F has at most one and there is no q, name, sha256; out of
+--      time, that is all.
 --   6. A page that is still short with a q that search_index says is indexed: of its trigrams take eight (if there are more,
 --      spread evenly) to files_probe_search. Where at most 5000 names have q by that, the patterns are the three rarest
 --      trigrams (without those that are 32 times as frequent as the rarest and as 2048) if at most 5000 names have all of the
@@ -334,6 +335,8 @@ RETURNING mark
 --   on behind `end` while the page is short and there is time. The next budget is what the time left allows at the pace of
 --   the last run, from 200 (less: stop) to 16000. Out of time, the page stays short, and has a cursor like any other: only the lack
 --   of a cursor ends a list.
+--   A run of a walk is asked for 256 rows at the most, since to read them once more is not in its time; one that gave them all has
+--   looked at so many, for all that is known.
 --   Fetches have the budget 4 * rows wanted, then 100000 behind `end`.
 --   Where more than 64 rows are wanted, page and fetch read them in pieces (the budget): 64, then at the pace of the last piece
 --   what is done PIECE_TIME (5 ms) after the page was begun, or FETCH_TIME, or with q what a walk would have; twice as many as

@@ -17,6 +17,7 @@ enum {
 	WALK_FIRST = 1000,    /* rows that a walk with filters looks at in its first pass */
 	WALK_MOST = 16000,
 	WALK_LEAST = 200, /* a pass that would be shorter is not worth it */
+	WALK_ROWS = 256,  /* that one pass gives: to read them once more is not in its time */
 	FETCH_ANY = 2000, /* files that are fetched however late */
 	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
@@ -27,6 +28,7 @@ enum {
 	PIECE_LEAST = 16,  /* a piece that would be smaller is not worth it */
 	LIST_TRY_MS = 2,   /* since the page was begun: a walk before there is more counting */
 	LIST_TIME_MS = 6,  /* the same; no further pass after this */
+	LARGE_TIME_MS = 5, /* the same for a large page, whose rows take a while on their way */
 	PAGE_TIME_MS = 4,  /* the same, for finding what is then read all at once */
 	PIECE_TIME_MS = 5, /* the same, for reading the rows of a large page, piece by piece */
 	FETCH_TIME_MS = 7,
@@ -103,18 +105,27 @@ static bool is_small(struct metadata *store, int64_t deadline_ns)
 	return small;
 }
 
-/* One run of files_KIND_SOURCE_SORT_DIR, of `budget` rows or until limit_ms have gone since the page was begun. */
-static int pass(struct listing *l, const char *source, int64_t budget, int64_t limit_ms,
-		struct err *err)
+static size_t missing(const struct listing *l)
+{
+	return l->wanted - l->page.n;
+}
+
+/*
+ * One run of files_KIND_SOURCE_SORT_DIR that gives at most `rows`: of `budget` rows, or until limit_ms have gone since the page was
+ * begun.
+ */
+static int pass(struct listing *l, const char *source, size_t rows, int64_t budget,
+		int64_t limit_ms, struct err *err)
 {
 	bool by_name = l->query->sort == LIST_SORT_NAME;
 	int64_t left_us = limit_ms * US_PER_MS - elapsed_us(l);
+	size_t before = l->page.n;
 	char statement[LIST_STATEMENT_MAX], id[UUID_TEXT_LEN + 1];
 	struct value params[LIST_PARAMS];
 
 	uuid_format(&l->from_id, id);
 	memcpy(params, l->params, sizeof(params));
-	params[LIST_WANTED] = value_int((int64_t)(l->wanted - l->page.n));
+	params[LIST_WANTED] = value_int((int64_t)rows);
 	params[LIST_BUDGET] = value_int(budget);
 	params[LIST_TIME_US] = value_int(left_us > LEAST_TIME_US ? left_us : LEAST_TIME_US);
 	params[LIST_FROM_NUMBER] = value_int(l->from_number);
@@ -126,6 +137,11 @@ static int pass(struct listing *l, const char *source, int64_t budget, int64_t l
 	if (store_read(l->store, statement, params, LIST_PARAMS, take_row, l, l->deadline_ns, err) <
 	    0)
 		return -1;
+	if (l->exhausted && l->page.n - before == rows) { /* it had no need to look at more */
+		l->exhausted = false;
+		file_record_unref(&l->page.end);
+		l->page.end = file_record_ref(l->page.files[l->page.n - 1]);
+	}
 	if (!l->exhausted)
 		move_behind(l, l->page.end);
 	return 0;
@@ -155,10 +171,15 @@ static int walk(struct listing *l, const char *source, int64_t budget, int64_t l
 		limit_ms = SMALL_TIME_MS;
 	while (!is_done(l) && budget >= WALK_LEAST) {
 		int64_t began_ns = clock_monotonic_ns(), now_ns;
+		size_t rows = missing(l), before = l->page.n;
 
-		if (pass(l, source, budget, limit_ms, err) < 0)
+		if (rows > WALK_ROWS && !l->small)
+			rows = WALK_ROWS;
+		if (pass(l, source, rows, budget, limit_ms, err) < 0)
 			return -1;
 		now_ns = clock_monotonic_ns();
+		if (l->page.n - before == rows) /* so many at the least: it stopped there */
+			budget = (int64_t)rows;
 		budget = budget * (l->began_ns + limit_ms * NS_PER_MS - now_ns) /
 			 (now_ns - began_ns + 1);
 		if (budget > WALK_MOST)
@@ -183,7 +204,7 @@ static int64_t next_piece(const struct listing *l, int64_t piece, int64_t began_
 /* Whether a pass of `piece` rows may find all that the page lacks. */
 static bool is_last_piece(const struct listing *l, int64_t piece)
 {
-	return l->small || (int64_t)(l->wanted - l->page.n) <= piece;
+	return l->small || (int64_t)missing(l) <= piece;
 }
 
 /* A few rows that hold all of the answer: read, sorted, filtered. Each pass begins with that anew. */
@@ -197,11 +218,11 @@ static int fetch(struct listing *l, const char *source, struct err *err)
 		int64_t began_us = elapsed_us(l);
 
 		if (is_last_piece(l, piece)) {
-			if (pass(l, source, budget, 0, err) < 0)
+			if (pass(l, source, missing(l), budget, 0, err) < 0)
 				return -1;
 			budget = FETCH_MOST;
 		} else {
-			if (pass(l, source, piece, 0, err) < 0)
+			if (pass(l, source, missing(l), piece, 0, err) < 0)
 				return -1;
 			piece = next_piece(l, piece, began_us, limit_ms);
 		}
@@ -210,6 +231,12 @@ static int fetch(struct listing *l, const char *source, struct err *err)
 }
 
 /* --- choosing --- */
+
+/* How long a walk may take, since the page was begun: to pass on many rows takes its time, too. */
+static int64_t list_time_ms(const struct listing *l)
+{
+	return l->wanted > PIECE_FIRST ? LARGE_TIME_MS : LIST_TIME_MS;
+}
 
 /*
  * Where the index alone cannot tell whether a row passes, the first pass is short. (A matter of budgets in rows; time needs no
@@ -251,13 +278,13 @@ static int read_page(struct listing *l, int64_t budget, struct err *err)
 	for (int64_t piece = PIECE_FIRST; !is_last_piece(l, piece); limit_ms = PIECE_TIME_MS) {
 		int64_t began_us = elapsed_us(l);
 
-		if (pass(l, source, piece, limit_ms, err) < 0)
+		if (pass(l, source, missing(l), piece, limit_ms, err) < 0)
 			return -1;
 		piece = next_piece(l, piece, began_us, PIECE_TIME_MS);
 		if (is_done(l) || piece < PIECE_LEAST)
 			return 0;
 	}
-	return pass(l, source, budget, limit_ms, err);
+	return pass(l, source, missing(l), budget, limit_ms, err);
 }
 
 /* Rules 2 and 5. The walk goes on where some of a page's rows had expired, and does everything else. */
@@ -292,7 +319,7 @@ static int choose_by_counting(struct listing *l, bool narrow, bool told, struct 
 		return fetched < 0 ? -1 : 0;
 	if (list_find_rarest(l, err) < 0)
 		return -1;
-	if (walk_on(l, told, WALK_FIRST, l->has_search ? LIST_TRY_MS : LIST_TIME_MS, err) < 0)
+	if (walk_on(l, told, WALK_FIRST, l->has_search ? LIST_TRY_MS : list_time_ms(l), err) < 0)
 		return -1;
 	return l->has_search && !is_done(l) ? search(l, err) : 0;
 }
@@ -304,12 +331,13 @@ static int choose(struct listing *l, struct err *err)
 	bool told = !query->name && !query->has_sha256 && !l->has_search && l->facet_count < 2;
 
 	if (query->name && query->sort == LIST_SORT_NAME) /* rule 1 */
-		return walk(l, "walk_same", WALK_FIRST, LIST_TIME_MS, err);
+		return walk(l, "walk_same", WALK_FIRST, list_time_ms(l), err);
 	if (query->has_sha256 && query->sort == LIST_SORT_CREATED)
-		return walk(l, "walk_content", WALK_FIRST, LIST_TIME_MS, err);
+		return walk(l, "walk_content", WALK_FIRST, list_time_ms(l), err);
 	if (narrow || !told)
 		return choose_by_counting(l, narrow, told, err);
-	return walk_on(l, told, (int64_t)l->wanted + PLAIN_SLACK, LIST_TIME_MS, err); /* rule 2 */
+	return walk_on(l, told, (int64_t)l->wanted + PLAIN_SLACK, list_time_ms(l),
+		       err); /* rule 2 */
 }
 
 /* --- the page --- */
