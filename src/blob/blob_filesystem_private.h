@@ -47,6 +47,8 @@ struct blob_filesystem {
 	atomic_bool use_writeback; /* the same of sync_file_range() */
 	int64_t reserve;
 	atomic_int_fast64_t room, written, pledged; /* the ledger: blob_filesystem_space.c */
+	atomic_int_fast64_t looked_ms;              /* when the ledger was last held against the disk */
+	bool quick_statfs;                          /* what is free can be asked without waiting */
 	atomic_bool use_fallocate;                  /* until the file system says that it cannot */
 
 	pthread_mutex_t lock; /* guards cache and every leaf's refs; no I/O but rmdir() under it */

@@ -13,8 +13,10 @@
  * Invariant: every change errs on the side of too little room, never of too much, whatever runs beside it. A promise is added
  * first and looked at after, so that of two that start at once not both have the last bytes; written bytes are counted before
  * their pledge ends; `written` is read before the disk is asked, so what is written meanwhile counts twice until the next look.
- * What other programs take, and what was given back, is seen with the next look: by a writer, a removal, or the health probe
- * each second. Thread: any; fs_reserve() and fs_unreserve() never block.
+ * What other programs take, and what was given back, is seen with the next look: by an admission, a writer, a removal, or the
+ * health probe each second. An admission looks where the file system is known to answer from memory (half a microsecond), and
+ * not twice within a millisecond; but a refusal always does, so that nobody is refused for room that has just become free.
+ * Thread: any; fs_reserve() and fs_unreserve() never block.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +24,7 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
+#include "depotd/base/clock.h"
 #include "blob_filesystem_space_private.h"
 
 enum {
@@ -50,7 +53,15 @@ static int look(struct blob_filesystem *fs, int64_t *available, int64_t *total, 
 	*available = (int64_t)(st.f_bavail * st.f_frsize) - fs->reserve;
 	*total = (int64_t)(st.f_blocks * st.f_frsize);
 	atomic_store(&fs->room, *available + written);
+	atomic_store(&fs->looked_ms, clock_monotonic_ms());
 	return 0;
+}
+
+/* statfs() of these reads counters in memory; of others it may wait, for a disk or for another host. */
+static bool answers_from_memory(const struct statfs *st)
+{
+	return st->f_type == EXT4_SUPER_MAGIC || st->f_type == XFS_SUPER_MAGIC ||
+	       st->f_type == TMPFS_MAGIC;
 }
 
 void fs_space_init(struct blob_filesystem *fs, int64_t reserve, bool use_fallocate)
@@ -62,9 +73,11 @@ void fs_space_init(struct blob_filesystem *fs, int64_t reserve, bool use_falloca
 	atomic_init(&fs->room, INT64_MAX / 2);
 	atomic_init(&fs->use_fallocate, use_fallocate);
 	/* tmpfs finds and clears every page at once: half of the upload's time before its first byte, and no gain. */
-	if (fstatfs(fs->objects, &st) == 0 &&
-	    (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC))
+	bool known = fstatfs(fs->objects, &st) == 0;
+	if (known && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC))
 		atomic_init(&fs->use_fallocate, false);
+	fs->quick_statfs = known && answers_from_memory(&st);
+	atomic_init(&fs->looked_ms, 0);
 	fs_space_look(fs);
 }
 
@@ -103,16 +116,28 @@ int64_t fs_pledged(struct blob_filesystem *fs)
 
 /* --- promises --- */
 
+static bool promise_fits(const struct blob_filesystem *fs, int64_t pledged)
+{
+	int64_t room = (int64_t)(atomic_load(&fs->room) - atomic_load(&fs->written));
+	return room > 0 && pledged <= room;
+}
+
 int fs_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out, struct err *err)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
-	int64_t room = (int64_t)(atomic_load(&fs->room) - atomic_load(&fs->written));
 	if (n > INT64_MAX / 4)
 		return err_set(err, ERR_DISK_FULL, "there is no room for the file");
 	if (n > 0)
 		n += FILE_OVERHEAD;
+	if (fs->quick_statfs && atomic_load(&fs->looked_ms) != clock_monotonic_ms())
+		fs_space_look(fs);
 	int64_t pledged = (int64_t)atomic_fetch_add(&fs->pledged, n) + n;
-	if (room <= 0 || pledged > room) {
+	bool fits = promise_fits(fs, pledged);
+	if (!fits && fs->quick_statfs) {
+		fs_space_look(fs);
+		fits = promise_fits(fs, pledged);
+	}
+	if (!fits) {
 		atomic_fetch_sub(&fs->pledged, n);
 		return err_set(err, ERR_DISK_FULL, "there is no room for the file");
 	}

@@ -235,7 +235,7 @@ class AFullDisk(DiskCase):
             self.content(f)
         self.assertEqual(self.request("DELETE", kept[0]["url"]).status, 204)
         disk.empty()
-        wait_until(lambda: self.request("PUT", "/files/small.txt", [], b"x").status == 201, "there is room again", 5)
+        self.assertEqual(self.request("PUT", "/files/small.txt", [], b"x").status, 201, "there is room again, at once")
         under_way.send(bytes(size - MIB))
         self.assertIn(self.check(under_way.read_response("PUT")).status, (201, 507))
         self.assert_works()
