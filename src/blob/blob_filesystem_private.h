@@ -42,14 +42,12 @@ struct blob_filesystem {
 	struct blob_store base; /* first */
 	int root, objects, tmp; /* directories, O_RDONLY, so that they can be synced */
 	int lock_file;          /* holds the flock; -1 where not exclusive */
-	bool use_tmpfile, use_openat2;
+	bool use_tmpfile, use_openat2, quick_statfs; /* statfs() never waits */
 	atomic_bool use_xattr;     /* until the file system says that it has none */
 	atomic_bool use_writeback; /* the same of sync_file_range() */
 	int64_t reserve;
-	atomic_int_fast64_t room, written, pledged; /* the ledger: blob_filesystem_space.c */
-	atomic_int_fast64_t looked_ms;              /* when the ledger was last held against the disk */
-	bool quick_statfs;                          /* what is free can be asked without waiting */
-	atomic_bool use_fallocate;                  /* until the file system says that it cannot */
+	atomic_int_fast64_t room, written, pledged, looked_ms; /* blob_filesystem_space.c */
+	atomic_bool use_fallocate; /* until the file system says that it cannot */
 
 	pthread_mutex_t lock; /* guards cache and every leaf's refs; no I/O but rmdir() under it */
 	struct leaf *leaves[LEAF_CACHE];

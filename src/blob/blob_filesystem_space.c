@@ -24,8 +24,8 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
-#include "depotd/base/clock.h"
 #include "blob_filesystem_space_private.h"
+#include "depotd/base/clock.h"
 
 enum {
 	/*
