@@ -1,4 +1,4 @@
-/* Routes by walking a short table; literal segments win over {x}. Any thread. */
+/* Routes by walking a short table; literal segments win over {x}, and both over {x...}. Any thread. */
 #include "router_private.h"
 
 #include <stdio.h>
@@ -24,6 +24,7 @@ struct compiled {
 	unsigned method;
 	unsigned count;
 	struct segment segments[SEGMENTS_MAX];
+	size_t rest; /* of a pattern that ends in {x...}: what precedes that has so many bytes; else 0 */
 };
 
 struct router {
@@ -74,6 +75,9 @@ static int compile(const struct http_route *route, struct compiled *out, struct 
 		struct segment *s = &out->segments[i];
 		s->parameter = s->len > 2 && s->text[0] == '{' && s->text[s->len - 1] == '}';
 	}
+	const struct segment *last = &out->segments[out->count - 1];
+	if (last->parameter && last->len > 5 && memcmp(last->text + last->len - 4, "...}", 4) == 0)
+		out->rest = (size_t)(last->text - route->pattern);
 	return 0;
 }
 
@@ -105,7 +109,7 @@ void router_free(struct router **router)
 static int score(const struct compiled *c, const struct segment *path, unsigned count)
 {
 	int literal = 0;
-	if (c->count != count)
+	if (c->rest > 0 || c->count != count)
 		return -1;
 	for (unsigned i = 0; i < count; i++) {
 		const struct segment *s = &c->segments[i];
@@ -121,24 +125,46 @@ static int score(const struct compiled *c, const struct segment *path, unsigned 
 	return literal;
 }
 
+static int take_param(const struct compiled *c, const struct segment *segment, struct arena *arena,
+		      struct router_match *out, struct err *err)
+{
+	size_t len;
+	char *value = arena_alloc(arena, segment->len + 1);
+	if (value == NULL)
+		return err_set(err, ERR_NO_MEMORY, "no memory for the path");
+	/* PUT gives a name, which is wrong; for all else, nothing has such a name. */
+	if (!target_decode(segment->text, segment->len, false, value, &len))
+		return err_set(err,
+			       strcmp(c->route->method, "PUT") == 0 ? ERR_INVALID : ERR_NOT_FOUND,
+			       "the path is not percent-encoded UTF-8");
+	out->params[out->param_count++] = value;
+	return 0;
+}
+
 static int take_params(const struct compiled *c, const struct segment *path, struct arena *arena,
 		       struct router_match *out, struct err *err)
 {
-	out->param_count = 0;
-	for (unsigned i = 0; i < c->count; i++) {
-		size_t len;
-		if (!c->segments[i].parameter)
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->segments[i].parameter && take_param(c, &path[i], arena, out, err) != 0)
+			return -1;
+	return 0;
+}
+
+/* A path that no other row knows, whatever the method: all of it behind the row's literal beginning is one parameter. */
+static int match_rest(const struct router *router, unsigned method, const char *path,
+		      struct arena *arena, struct router_match *out, struct err *err)
+{
+	for (size_t i = 0; i < router->count; i++) {
+		const struct compiled *c = &router->routes[i];
+		if (c->rest == 0 || c->method != method ||
+		    strncmp(path, c->route->pattern, c->rest) != 0)
 			continue;
-		char *value = arena_alloc(arena, path[i].len + 1);
-		if (value == NULL)
-			return err_set(err, ERR_NO_MEMORY, "no memory for the path");
-		/* PUT gives a name, which is wrong; for all else, nothing has such a name. */
-		if (!target_decode(path[i].text, path[i].len, false, value, &len))
-			return err_set(err,
-				       strcmp(c->route->method, "PUT") == 0 ? ERR_INVALID
-									    : ERR_NOT_FOUND,
-				       "the path is not percent-encoded UTF-8");
-		out->params[out->param_count++] = value;
+		const char *rest = path + c->rest;
+		if (take_param(c, &(struct segment){.text = rest, .len = strlen(rest)}, arena, out,
+			       err) != 0)
+			return -1;
+		out->handler = c->route->handler;
+		return 1;
 	}
 	return 0;
 }
@@ -190,7 +216,7 @@ int router_match(const struct router *router, const char *method, const char *pa
 		return err_set(err, ERR_NOT_IMPLEMENTED, "the method %.32s is not known here",
 			       method);
 	if (split_path(path, arena, segments, &count) != 0)
-		return 0;
+		return match_rest(router, wanted, path, arena, out, err);
 	for (size_t i = 0; i < router->count; i++) {
 		const struct compiled *c = &router->routes[i];
 		int s = score(c, segments, count);
@@ -208,7 +234,7 @@ int router_match(const struct router *router, const char *method, const char *pa
 		}
 	}
 	if (set == 0)
-		return 0;
+		return match_rest(router, wanted, path, arena, out, err);
 	if (best == NULL) {
 		render_allow(set, out->allow);
 		return err_set(err, ERR_METHOD, "%s is not served here", method);

@@ -14,6 +14,7 @@ static const struct http_route routes[] = {
 	{"GET", "/files", &handler},
 	{"POST", "/files", &handler},
 	{"PUT", "/files/{name}", &handler},
+	{"PUT", "/files/{name...}", &handler},
 	{"GET", "/files/{id}", &handler},
 	{"PATCH", "/files/{id}/metadata", &handler},
 	{NULL, NULL, NULL},

@@ -279,12 +279,14 @@ class NamesOfAPut(DepotCase):
     def test_of_a_path_the_last_component_counts(self):
         for segment, name in (("dir%2Ffile.txt", "file.txt"), ("%2Fetc%2Fpasswd", "passwd"), ("..%2F..%2Fup.txt", "up.txt"),
                               ("C%3A%5CUsers%5Cme%5Cdoc.txt", "doc.txt"), ("%5C%5Cserver%5Cshare%5Cx.doc", "x.doc"),
-                              ("mixed%2Fand%5Cback.txt", "back.txt"), ("a%5Cb%2Fc.txt", "c.txt"), ("%2F%2F%2Fthree", "three")):
+                              ("mixed%2Fand%5Cback.txt", "back.txt"), ("a%5Cb%2Fc.txt", "c.txt"), ("%2F%2F%2Fthree", "three"),
+                              ("dir/file.txt", "file.txt"), ("a/b/c/d/e/f/g/h/i/deep%20er.txt", "deep er.txt"), ("/x.txt", "x.txt"),
+                              ("../../etc/passwd", "passwd"), ("mixed/and%5Cback.txt", "back.txt")):
             with self.subTest(segment=segment):
                 self.assertEqual(self.name_of(segment), name)
 
     def test_where_no_name_is_left_or_given_it_is_unnamed(self):
-        for segment in ("", "dir%2F", "dir%5C", "%2F", "%5C%5C"):
+        for segment in ("", "dir%2F", "dir%5C", "%2F", "%5C%5C", "/", "dir/", "dir/.."):
             with self.subTest(segment=segment):
                 self.assertEqual(self.name_of(segment), "unnamed")
 

@@ -96,6 +96,7 @@ static const struct http_route routes[] = {
 	{"GET", "/", &root},
 	{"GET", "/files", &list},
 	{"PUT", "/files/{name}", &put},
+	{"PUT", "/files/{name...}", &put},
 	{"GET", "/files/{id}", &get},
 	{"GET", "/files/new", &literal},
 	{"GET", "/files/{id}/metadata", &metadata},
@@ -148,6 +149,32 @@ static void an_encoded_letter_is_the_letter(void **state)
 	assert_ptr_equal(m.handler, &literal);
 	assert_int_equal(match("GET", "/files/%2525", &m, &err), 1);
 	assert_string_equal(m.params[0], "%25");
+}
+
+static void what_no_other_row_knows_is_the_rest_of_a_path(void **state)
+{
+	(void)state;
+	static const char *const paths[][2] = {
+		{"/files/a/b", "a/b"},
+		{"/files/a/b%2F%20c/", "a/b/ c/"},
+		{"/files//a", "/a"},
+		{"/files/a/b/c/d/e/f/g/h/i/j", "a/b/c/d/e/f/g/h/i/j"},
+	};
+	struct router_match m;
+	struct err err;
+	for (size_t i = 0; i < COUNT(paths); i++) {
+		assert_int_equal(match("PUT", paths[i][0], &m, &err), 1);
+		assert_ptr_equal(m.handler, &put);
+		assert_int_equal(m.param_count, 1);
+		assert_string_equal(m.params[0], paths[i][1]);
+	}
+	assert_int_equal(match("PUT", "/files/a/metadata", &m, &err), -1);
+	assert_int_equal(err.kind, ERR_METHOD);
+	assert_string_equal(m.allow, "GET, HEAD, OPTIONS");
+	assert_int_equal(match("PUT", "/files/a/%ff", &m, &err), -1);
+	assert_int_equal(err.kind, ERR_INVALID);
+	assert_int_equal(match("PUT", "/other/a/b", &m, &err), 0);
+	assert_int_equal(match("POST", "/files/a/b", &m, &err), 0);
 }
 
 static void other_paths_are_not_there(void **state)
@@ -214,6 +241,7 @@ int main(void)
 		TEST(a_path_finds_its_row),
 		TEST(a_literal_segment_wins_over_a_parameter),
 		TEST(an_encoded_letter_is_the_letter),
+		TEST(what_no_other_row_knows_is_the_rest_of_a_path),
 		TEST(other_paths_are_not_there),
 		TEST(another_method_learns_which_there_are),
 		TEST(a_path_that_is_not_utf8_is_a_wrong_name_or_nobody_s),

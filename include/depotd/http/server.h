@@ -44,7 +44,10 @@ struct http_config {
 /* One row of the routing table. */
 struct http_route {
 	const char *method; /* "GET" also serves HEAD */
-	/* "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched */
+	/*
+	 * "/files/{id}/metadata"; {x} is one non-empty segment, still percent-encoded when matched. "/files/{name...}": all that
+	 * follows, slashes too, of a path that no other row knows by any method.
+	 */
 	const char *pattern;
 	const struct http_handler *handler;
 };

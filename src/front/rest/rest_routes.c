@@ -9,7 +9,8 @@
 static const struct http_route ROUTES[] = {
 	{"GET", "/files/{id}", &rest_download},
 	{"PUT", "/files/{name}", &rest_put},
-	{"PUT", "/files/", &rest_put}, /* no name given: unnamed */
+	{"PUT", "/files/", &rest_put},          /* no name given: unnamed */
+	{"PUT", "/files/{name...}", &rest_put}, /* of a path the last component counts */
 	{"DELETE", "/files/{id}", &rest_delete},
 	{"GET", "/files", &rest_list},
 	{"POST", "/files", &rest_form},
