@@ -290,6 +290,17 @@ class NamesOfAPut(DepotCase):
             with self.subTest(segment=segment):
                 self.assertEqual(self.name_of(segment), "unnamed")
 
+    def test_a_slash_at_the_end_makes_no_difference_at_any_door(self):
+        """PUT has one there (curl adds the name to it), so people write one with GET and POST, too."""
+        stored = self.put("slash.txt", b"x")
+        listed = self.get("/files/?name=slash.txt")
+        self.assertEqual([f["id"] for f in listed.json()["files"]], [stored["id"]])
+        posted = self.post_files([form_data.file("f", "a.txt", b"x")], target="/files/")
+        self.assertEqual(self.content(posted[0]), b"x")
+        refused = self.request("DELETE", "/files/")
+        self.assert_status(refused, 405)
+        self.assertEqual(refused.headers.get("Allow"), "GET, HEAD, POST, PUT, OPTIONS")
+
     def test_a_name_never_becomes_a_path(self):
         for segment in ("..", "%2e%2e", "%2e", "..%2f..", "..%5c.."):
             with self.subTest(segment=segment):

@@ -13,7 +13,9 @@ static const struct http_route ROUTES[] = {
 	{"PUT", "/files/{name...}", &rest_put}, /* of a path the last component counts */
 	{"DELETE", "/files/{id}", &rest_delete},
 	{"GET", "/files", &rest_list},
+	{"GET", "/files/", &rest_list},
 	{"POST", "/files", &rest_form},
+	{"POST", "/files/", &rest_form},
 	{"POST", "/", &rest_form},
 	{"GET", "/files/{id}/metadata", &rest_metadata},
 	{"PATCH", "/files/{id}/metadata", &rest_patch},
