@@ -148,15 +148,18 @@ const struct config_key config_keys[CONFIG_ID_COUNT] = {
 		 .help = "Memory for the bodies of all running requests together. It bounds what "
 			 "uploads take, however many there "
 			 "are and whatever their size."},
-	[CONFIG_SERVER_HEADER_BYTES] = {.section = "server",
-					.name = "header_bytes",
-					.type = CONFIG_SIZE,
-					.initial = "32K",
-					.min = 4 * KIB,
-					.max = MIB,
-					.argument = "SIZE",
-					.help = "The largest request line and header fields, "
-						"together. Larger ones are answered 414 or 431."},
+	[CONFIG_SERVER_HEADER_BYTES] =
+		{.section = "server",
+		 .name = "header_bytes",
+		 .type = CONFIG_SIZE,
+		 .initial = "32K",
+		 .min = 4 * KIB,
+		 .max = MIB,
+		 .argument = "SIZE",
+		 .help = "The largest request line and header fields, "
+			 "together. Larger ones are answered 414 or 431, "
+			 "and so is, whatever this is, a request target of "
+			 "more than 8K or a request of more than 100 fields."},
 	[CONFIG_LIMITS_MAX_UPLOAD] = {.section = "limits",
 				      .name = "max_upload",
 				      .type = CONFIG_SIZE,
