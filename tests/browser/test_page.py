@@ -117,7 +117,7 @@ class WithScriptsTest(PageTestCase):
         self.upload("long.txt", b"".join(b"line %07d\n" % i for i in range(40_000)))
         self.click(self.row("long.txt") + " .name")
         shown = self.browser.wait(lambda: self.browser.find("#viewer pre").property("textContent"), "the text")
-        self.assertEqual(len(shown), 256 * 1024)
+        self.assertEqual(len(shown), 256_000)
         self.assertTrue(shown.startswith("line 0000000\nline 0000001\n"))
         self.assertIn("First 256 kB", self.browser.find("#viewer .cut").text)
 
@@ -164,6 +164,7 @@ class WithScriptsTest(PageTestCase):
 
     def test_a_change_of_what_somebody_else_changed_meanwhile_is_not_made(self):
         self.upload("shared.txt", b"x")
+        self.browser.reload()  # the list has no digest: it is there when the metadata is
         self.click(self.row("shared.txt") + " [data-do=edit]")
         self.browser.wait(lambda: len(self.browser.find("[data-fact=sha256]").text) == 64, "the metadata")
         self.server.request("PATCH", self.stored("shared.txt")["url"] + "/metadata", body=json.dumps({"tags": ["theirs"]}),
@@ -173,6 +174,24 @@ class WithScriptsTest(PageTestCase):
         self.click("#viewer .edit button")
         self.browser.wait(lambda: "meanwhile" in self.browser.find("#viewer .wrong").text, "the warning")
         self.assertEqual(self.stored("shared.txt")["tags"], ["theirs"])
+
+    def test_who_edits_before_the_metadata_came_is_told_what_changed_meanwhile(self):
+        """The list is older than it: what stands in the form was never the revision that came."""
+        self.upload("early.txt", b"x")
+        self.browser.script(
+            "const ask = window.fetch; window.fetch = async (url, options) => {"
+            " if (options?.method === 'GET' && String(url).endsWith('/metadata')) await new Promise((go) => { window.go = go; });"
+            " return ask(url, options); };")
+        self.click(self.row("early.txt") + " [data-do=edit]")
+        self.browser.wait(lambda: self.browser.script("return Boolean(window.go)"), "the question for the metadata")
+        self.server.request("PATCH", self.stored("early.txt")["url"] + "/metadata", body=json.dumps({"tags": ["theirs"]}),
+                            headers={"Content-Type": "application/merge-patch+json"})
+        self.fill("#viewer [name=tags]", "mine")
+        self.click("#viewer .edit button")
+        self.browser.script("window.go()")
+        self.browser.wait(lambda: "meanwhile" in self.browser.find("#viewer .wrong").text, "the warning")
+        self.assertEqual(self.browser.find("#viewer [name=tags]").property("value"), "theirs")
+        self.assertEqual(self.stored("early.txt")["tags"], ["theirs"])
 
     def test_a_deletion_can_be_taken_back(self):
         self.upload("kept.txt", b"x")
@@ -353,7 +372,7 @@ class InPortugueseTest(PageTestCase):
     def test_the_page_speaks_portuguese(self):
         self.assertEqual(self.browser.find("html").attribute("lang"), "pt")
         self.assertEqual(self.browser.title, "Arquivos · depotd")
-        self.upload("relatório.txt", b"x" * 2048)
+        self.upload("relatório.txt", b"x" * 1999)
         self.assertEqual(self.browser.find(self.row("relatório.txt") + " .size").text, "2 kB")
         self.browser.wait(lambda: "relatório.txt enviado" in self.browser.find(".note").text, "the note")
 

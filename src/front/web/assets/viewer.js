@@ -6,7 +6,7 @@ import { announce, note } from "./notes.js";
 import { exactly, size, sizeExactly, t, when } from "./text.js";
 import { copyLinks } from "./uploads.js";
 
-const TEXT_MAX = 256 * 1024;
+const TEXT_MAX = 256_000;
 const PDF_MAX = 64 << 20; // it is shown from memory
 const dialog = document.getElementById("viewer");
 const stage = dialog.querySelector(".stage");
@@ -17,6 +17,8 @@ const wrong = form.querySelector(".wrong");
 let removing = () => {};
 let current = null;
 let etag = null; // of the metadata that the form was filled from
+let filled = null; // the file whose name and tags it was filled with
+let learnt = null; // is done when what the server knows has come
 let turn = null; // aborts what was asked for the file before
 let address = null; // of a blob, to be given back
 let beside = null; // the neighbours of a file whose row is gone, by step
@@ -136,13 +138,19 @@ function facts(file) {
 }
 
 function fillForm(file) {
+	filled = file;
 	form.elements.name.value = file.name;
 	form.elements.tags.value = file.tags.join(", ");
 	save.disabled = true;
 	wrong.textContent = "";
 }
 
-// The list knows most of it, but not the digest, and somebody may have changed it since.
+const editable = (file) => JSON.stringify([file.name, file.tags]);
+
+/*
+ * The list knows most of it, but not the digest, and somebody may have changed it since. Who began to edit what was not true any
+ * more is told so, and sees what is: the revision that a change asks for is always the one that stands in the form.
+ */
 async function learn(file) {
 	const { signal } = turn;
 	try {
@@ -153,7 +161,10 @@ async function learn(file) {
 		current = { ...file, ...fresh };
 		facts(current);
 		title.textContent = fresh.name;
-		if (save.disabled) fillForm(current);
+		const edited = !save.disabled;
+		const stale = editable(filled) !== editable(current);
+		if (!edited || stale) fillForm(current);
+		if (edited && stale) wrong.textContent = t("changed_elsewhere");
 	} catch (error) {
 		if (error.status === 404 && !signal.aborted) gone(file);
 		else if (error.name !== "AbortError") wrong.textContent = error.message;
@@ -174,6 +185,7 @@ function gone(file) {
 
 async function change(event) {
 	event.preventDefault();
+	await learnt;
 	if (save.disabled) return;
 	const tags = form.elements.tags.value.split(",").map((tag) => tag.trim()).filter(Boolean);
 	const file = current;
@@ -198,6 +210,7 @@ async function change(event) {
 			return;
 		}
 		if (problem.status === 412) await learn(file);
+		if (current.id !== file.id) return;
 		wrong.textContent = problem.status === 412 ? t("changed_elsewhere") : problem.message;
 		save.disabled = problem.status === 412;
 	}
@@ -228,7 +241,7 @@ function show(file) {
 	facts(file);
 	fillForm(file);
 	play(file);
-	learn(file);
+	learnt = learn(file);
 }
 
 function step(by) {
