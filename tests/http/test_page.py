@@ -135,6 +135,13 @@ class ThePage(DepotCase):
         self.assertEqual([s for s in page.scripts if not s.get("src") and s.get("type") != "application/json"], [])
         self.assertEqual(self.metadata(stored["id"])["name"], name)
 
+    def test_sizes_are_told_in_the_units_that_they_name(self):
+        for size, text in ((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (91_628, "92 kB"), (999_499, "999 kB"), (999_500, "1.0 MB")):
+            with self.subTest(size=size):
+                self.put("of-a-size", b"x" * size)
+                page = self.request("GET", "/", BROWSER).text
+                self.assertEqual(re.search('class="size">([^<]*)<', page)[1], text)
+
     def test_tags_and_types_are_escaped_in_the_list(self):
         self.put("tagged.txt", b"x", query(("tags", "<i>t&g"), ("attr.<u>", "<u>")))
         self.assertEqual([t for t, _ in self.page().elements if t in ("i", "u")], [])

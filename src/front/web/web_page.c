@@ -122,15 +122,15 @@ static void append_options(const struct choice *choices, size_t n, const char *c
 		append_option(chosen, chosen, true, language, out);
 }
 
-/* For people: 1024s, one decimal below ten. text.js does the same with the browser's own formats. */
+/* For people: SI's kB and MB, one decimal below ten. text.js does the same with the browser's own formats. */
 static void format_size(int64_t size, char out[32])
 {
 	static const char *const UNITS[] = {"B", "kB", "MB", "GB", "TB", "PB"};
 	double value = (double)size;
 	size_t unit = 0;
 
-	while (value >= 1024 && unit + 1 < COUNT(UNITS)) {
-		value /= 1024;
+	while (value >= 999.5 && unit + 1 < COUNT(UNITS)) { /* else 1000 kB */
+		value /= 1000;
 		unit++;
 	}
 	snprintf(out, 32, unit > 0 && value < 10 ? "%.1f %s" : "%.0f %s", value, UNITS[unit]);

@@ -41,15 +41,15 @@ function measure(value, unit, digits = 0, unitDisplay = "short") {
 
 export function size(bytes) {
 	let unit = 0;
-	while (bytes >= 1024 && unit < units.length - 1) {
-		bytes /= 1024;
+	while (bytes >= 999.5 && unit < units.length - 1) {
+		bytes /= 1000;
 		unit++;
 	}
 	return unit ? measure(bytes, units[unit], bytes < 10 ? 1 : 0) : measure(bytes, "byte", 0, "long");
 }
 
 export function sizeExactly(bytes) {
-	return bytes < 1024 ? size(bytes) : t("exact_bytes", { size: size(bytes), n: number(bytes) });
+	return bytes < 1000 ? size(bytes) : t("exact_bytes", { size: size(bytes), n: number(bytes) });
 }
 
 export function duration(seconds) {
