@@ -39,6 +39,18 @@ class WithScriptsTest(PageTestCase):
         self.drop("dropped.txt")
         self.wait_for_row("dropped.txt")
 
+    def test_of_a_dropped_folder_all_comes_but_what_cannot_be_read(self):
+        self.browser.script(
+            "const file = (name) => ({name, isFile: true, file: (done, failed) => name.startsWith('locked') ? failed(new Error()) : done(new File(['x'], name))});"
+            "const folder = (name, ...inner) => ({name, isDirectory: true, createReader: () => {"
+            " const portions = [inner, []]; return {readEntries: (done) => done(portions.shift())}; }});"
+            "DataTransferItem.prototype.webkitGetAsEntry = () => folder('outer', file('locked.txt'), folder('inner', file('deep.txt')), file('flat.txt'));")
+        self.drop("outer")
+        self.wait_for_row("deep.txt")
+        self.wait_for_row("flat.txt")
+        self.assertTrue(any("“locked.txt” cannot be read" in text for text in self.browser.texts(".note")))
+        self.assertNotIn("locked.txt", self.names())
+
     def test_a_pasted_picture_is_uploaded_under_a_name_of_its_own(self):
         self.browser.script(
             "const data = new DataTransfer(); data.items.add(new File(['pasted'], 'image.png', {type: 'image/png'}));"

@@ -15,15 +15,21 @@ function named(file) {
 	return new File([file], `${now.slice(0, 10)} ${now.slice(11, 19).replaceAll(":", ".")}.png`, { type: file.type });
 }
 
+// What cannot be read is named; all else comes.
 async function filesOf(entry) {
-	if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
-	const reader = entry.createReader();
 	const found = [];
-	for (;;) {
-		const some = await new Promise((done, failed) => reader.readEntries(done, failed)); // in portions; an empty one is the last
-		if (!some.length) return found;
-		for (const inner of some) found.push(...await filesOf(inner));
+	try {
+		if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
+		const reader = entry.createReader();
+		for (;;) {
+			const some = await new Promise((done, failed) => reader.readEntries(done, failed)); // in portions; an empty one is the last
+			if (!some.length) break;
+			for (const inner of some) found.push(...await filesOf(inner));
+		}
+	} catch {
+		note(t("unreadable", { name: entry.name }), { failed: true });
 	}
+	return found;
 }
 
 // Entries must be taken before the first await: the browser empties the transfer when the event is over.
@@ -33,13 +39,7 @@ async function dropped(transfer, send) {
 		send(transfer.files);
 		return;
 	}
-	for (const entry of entries) {
-		try {
-			send(await filesOf(entry));
-		} catch {
-			note(t("no_folder", { name: entry.name }), { failed: true });
-		}
-	}
+	for (const entry of entries) send(await filesOf(entry));
 }
 
 function startDropping(send) {
