@@ -3,8 +3,9 @@
  *
  * The database is where marks live; this is a copy that the scrubber keeps, with what it found itself at once and what others
  * (`check --repair`, another node) found when it next loads. A reader that meets wrong bytes only makes the file suspect: it
- * fails its own request, and the scrubber looks again, at the disk, before anything is marked. Threads: any, each for a few
- * instructions under the lock; while no file is damaged, not even that.
+ * fails its own request, and the scrubber looks again, at the disk, before anything is marked. That somebody misses bytes which
+ * are here says that he looked in another directory, and counts for nothing. Threads: any, each for a few instructions under the
+ * lock; while no file is damaged, not even that.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -175,11 +176,35 @@ void damage_mark(struct core *core, const struct uuid *id, bool damaged)
 
 /* --- loading --- */
 
+struct loading {
+	struct core *core;
+	struct id_set fresh;
+};
+
+static bool bytes_are_here(struct core *core, const struct uuid *id)
+{
+	struct blob_reader *reader = NULL;
+	struct err ignored;
+	bool here = blob_open(core->blobs, id, &reader, &ignored) == 1;
+	blob_reader_free(&reader);
+	return here;
+}
+
+/* Bytes that were missed here and have come back stay known until they were read. */
+static bool is_of_another_directory(struct core *core, const struct uuid *id, const char *why)
+{
+	return strcmp(why, DAMAGE_MISSING) == 0 && !damage_known(core, id) &&
+	       bytes_are_here(core, id);
+}
+
 static int take_id(void *context, const struct uuid *id, int64_t damaged_ms, const char *why,
 		   struct err *err)
 {
-	struct id_set *set = context;
-	(void)damaged_ms, (void)why;
+	struct loading *loading = context;
+	struct id_set *set = &loading->fresh;
+	(void)damaged_ms;
+	if (is_of_another_directory(loading->core, id, why))
+		return 0;
 	if (!make_room(set))
 		return err_set(err, ERR_NO_MEMORY, "damaged files");
 	set->ids[set->n++] = *id;
@@ -194,11 +219,12 @@ static int compare(const void *a, const void *b)
 int damage_load(struct core *core, struct err *err)
 {
 	struct damage *damage = core->damage;
-	struct id_set fresh = {0};
-	if (metadata_damaged(core->metadata, DAMAGED_MAX, take_id, &fresh, err) < 0) {
-		free(fresh.ids);
+	struct loading loading = {.core = core};
+	if (metadata_damaged(core->metadata, DAMAGED_MAX, take_id, &loading, err) < 0) {
+		free(loading.fresh.ids);
 		return -1;
 	}
+	struct id_set fresh = loading.fresh;
 	if (fresh.n > 0)
 		qsort(fresh.ids, fresh.n, sizeof(fresh.ids[0]), compare);
 	pthread_mutex_lock(&damage->lock);

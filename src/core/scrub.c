@@ -149,7 +149,7 @@ static enum verdict without_bytes(struct metadata *metadata, const struct uuid *
 	int rc = maintenance_row(metadata, id, &row, err);
 	file_record_unref(&row);
 	if (rc == 1)
-		snprintf(damage, DAMAGE_TEXT_MAX, "the bytes are missing");
+		snprintf(damage, DAMAGE_TEXT_MAX, DAMAGE_MISSING);
 	return rc < 0 ? VERDICT_UNKNOWN : rc == 1 ? VERDICT_DAMAGED : VERDICT_GONE;
 }
 

@@ -17,6 +17,9 @@ int maintenance_hash_reader(struct blob_reader *reader, scrub_pace_fn paced, voi
 
 /* --- damage (damage.c): any thread; a mutex is held for a few instructions --- */
 
+/* What a mark says of a file without bytes: in this directory, which need not be that of everybody who reads the mark. */
+#define DAMAGE_MISSING "the bytes are missing"
+
 int damage_new(struct core *core, struct err *err);
 void damage_free(struct core *core);
 /* Whether the bytes of this file are known to be wrong. Event threads too. */

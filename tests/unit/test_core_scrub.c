@@ -255,6 +255,26 @@ static void what_others_marked_is_known_after_the_next_round(void **state)
 	assert_int_equal(opened(scene, &id), ERR_DAMAGED);
 }
 
+/* A second daemon on the same database, with a directory of its own, made the first one refuse sound files. */
+static void bytes_that_others_miss_and_that_are_here_are_served(void **state)
+{
+	struct scene *scene = *state;
+	char path[300];
+	struct uuid here = scene_put(scene, "f", "x"), gone = scene_put(scene, "g", "y");
+	struct scrub_result results[] = {{here, clock_wall_ms(), "the bytes are missing"},
+					 {gone, clock_wall_ms(), "the bytes are missing"}};
+	scene->config.scrub_rate = 0;
+	scene_restart(scene);
+	scene_path(scene, &gone, path, sizeof(path));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(metadata_scrub_record(scene->metadata, results, 2, &scene->err), 0);
+	scrub(scene);
+	assert_int_equal(opened(scene, &here), 1);
+	assert_int_equal(opened(scene, &gone), ERR_DAMAGED);
+	scene_restart(scene);
+	assert_int_equal(opened(scene, &here), 1);
+}
+
 /* --- marks --- */
 
 static void write_mark(struct scene *scene, const char *text)
@@ -473,6 +493,7 @@ int main(void)
 		SCRUB(without_a_rate_only_suspects_are_read),
 		SCRUB(a_suspect_whose_bytes_are_right_on_the_disk_is_none),
 		SCRUB(what_others_marked_is_known_after_the_next_round),
+		SCRUB(bytes_that_others_miss_and_that_are_here_are_served),
 		MARKS(a_set_back_database_stops_the_sweep_until_reindex),
 		MARKS(a_set_back_database_stops_expiry_too),
 		MARKS(a_reindex_that_could_not_bring_all_back_leaves_the_sweep_stopped),
