@@ -4,10 +4,11 @@
  * What looks wrong is looked at again before it is said: beside a daemon a file may be changed or removed between two looks. Bytes
  * without a row are a finding only when they are older than the grace. Of row and description the newer revision is right.
  *
- * Repair destroys no bytes. A row whose bytes are gone goes, and the output has all of it. Bytes without a row get it back from
- * their own description where the database was lost or set back (core/marks.c) and the bytes are right; else they are moved
- * aside, but beside a daemon, which alone knows what it has yet to register, they are left to its sweep. Damaged bytes cannot be
- * mended: they are marked, so that they are not served, and stay a finding.
+ * Repair destroys no bytes. A row whose bytes are gone goes, and the output has all of it; but not where no bytes are left at
+ * all, which is another directory or a volume that is not mounted rather than the loss of every file. Bytes without a row get it
+ * back from their own description where the database was lost or set back (core/marks.c) and the bytes are right; else they are
+ * moved aside, but beside a daemon, which alone knows what it has yet to register, they are left to its sweep. Damaged bytes
+ * cannot be mended: they are marked, so that they are not served, and stay a finding.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,14 @@
 
 #include "upkeep_private.h"
 
-enum { ROW_BATCH = 500, BLOB_BATCH = 500, DESCRIBE_TRIES = 8, MARKED_MAX = 1000000 };
+enum {
+	ROW_BATCH = 500,
+	BLOB_BATCH = 500,
+	DESCRIBE_TRIES = 8,
+	MARKED_MAX = 1000000,
+	/* More rows than this that have no file at all are another directory's. */
+	ROWS_OF_NONE_MAX = 16,
+};
 
 /* A file that the scrub marked. */
 struct marked {
@@ -36,6 +44,7 @@ struct check {
 	int64_t before_ms;     /* bytes that are younger may lack their row */
 	bool behind;           /* the database was lost or set back */
 	struct err behind_err; /* how */
+	bool elsewhere;        /* the bytes of these rows are in another directory */
 	int64_t left;          /* bytes without a row that stay so */
 	struct marked *marked; /* sorted by id */
 	size_t marked_n, marked_room;
@@ -73,7 +82,11 @@ static int row_without_bytes(struct check *check, const struct file_record *row)
 	int rc = maintenance_row(check->metadata, &row->id, &still, check->err);
 	if (rc != 1)
 		return rc;
-	if (!check->options->repair)
+	if (check->elsewhere)
+		report(check, FINDING_ROW_WITHOUT_BYTES, &row->id, false,
+		       "no file at all is in this data directory: is it the right one, and "
+		       "mounted?");
+	else if (!check->options->repair)
 		report(check, FINDING_ROW_WITHOUT_BYTES, &row->id, false, row->name);
 	else if (metadata_remove(check->metadata, &row->id, check->err) < 0)
 		rc = -1;
@@ -418,6 +431,25 @@ static int visit(void *context, const struct blob_info *info)
 
 /* --- the whole --- */
 
+static int any_file(void *context, const struct blob_info *info)
+{
+	(void)context, (void)info;
+	return 1;
+}
+
+/* 1, 0, -1. */
+static int is_elsewhere(struct check *check)
+{
+	struct file_list list = {0};
+	int rc = blob_walk(check->blobs, any_file, NULL, check->err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	rc = metadata_walk(check->metadata, NULL, ROWS_OF_NONE_MAX + 1, &list, check->err);
+	rc = rc < 0 ? -1 : list.n > ROWS_OF_NONE_MAX;
+	file_list_release(&list);
+	return rc;
+}
+
 /* Bytes of a database that was set back are no garbage, however young. */
 static int begin(struct check *check)
 {
@@ -428,6 +460,10 @@ static int begin(struct check *check)
 		return -1;
 	}
 	check->behind = rc == 0;
+	rc = check->options->repair ? is_elsewhere(check) : 0;
+	if (rc < 0)
+		return -1;
+	check->elsewhere = rc == 1;
 	check->before_ms = check->behind ? INT64_MAX : clock_wall_ms() - check->options->grace_ms;
 	if (check->behind && !check->options->repair)
 		report(check, FINDING_DATABASE_BEHIND, &none, false, check->behind_err.message);

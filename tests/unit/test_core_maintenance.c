@@ -307,6 +307,26 @@ static void a_row_without_bytes_is_found_and_its_row_removed(void **state)
 	assert_int_equal(all(&findings), 0);
 }
 
+/* `check --repair` over an empty directory (a mistyped one, a volume that was not mounted) removed every row. */
+static void a_repair_over_an_empty_directory_removes_no_rows(void **state)
+{
+	struct scene *scene = *state;
+	struct uuid ids[17];
+	for (size_t i = 0; i < COUNT(ids); i++) {
+		ids[i] = scene_put(scene, "f", "x");
+		assert_int_equal(blob_remove(scene->blobs, &ids[i], &scene->err), 1);
+	}
+	struct findings findings = check(scene, REPAIR, 0);
+	assert_int_equal(findings.of[FINDING_ROW_WITHOUT_BYTES], COUNT(ids));
+	assert_int_equal(findings.repaired, 0);
+	for (size_t i = 0; i < COUNT(ids); i++)
+		assert_true(scene_has_row(scene, &ids[i]));
+	scene_put(scene, "one that is there", "x");
+	findings = check(scene, REPAIR, 0);
+	assert_int_equal(findings.repaired, COUNT(ids));
+	assert_false(scene_has_row(scene, &ids[0]));
+}
+
 static void bytes_without_a_row_are_found_once_they_are_older_than_the_grace(void **state)
 {
 	struct scene *scene = *state;
@@ -568,6 +588,7 @@ int main(void)
 		SCENE_TEST(the_sweeper_sweeps_at_once_and_tells),
 		SCENE_TEST(a_sound_store_has_no_findings),
 		SCENE_TEST(a_row_without_bytes_is_found_and_its_row_removed),
+		SCENE_TEST(a_repair_over_an_empty_directory_removes_no_rows),
 		SCENE_TEST(bytes_without_a_row_are_found_once_they_are_older_than_the_grace),
 		SCENE_TEST(
 			a_repair_over_an_empty_database_brings_files_back_instead_of_removing_them),
