@@ -122,6 +122,24 @@ static bool promise_fits(const struct blob_filesystem *fs, int64_t pledged)
 	return room > 0 && pledged <= room;
 }
 
+/* A disk that cannot even say what is free takes no upload. */
+static int look_at_once(struct blob_filesystem *fs, struct err *err)
+{
+	int64_t available, total;
+	return fs->quick_statfs ? look(fs, &available, &total, err) : 0;
+}
+
+static int promise(struct blob_filesystem *fs, int64_t pledged, struct err *err)
+{
+	if (promise_fits(fs, pledged))
+		return 0;
+	if (look_at_once(fs, err) < 0)
+		return -1;
+	return promise_fits(fs, pledged)
+		       ? 0
+		       : err_set(err, ERR_DISK_FULL, "there is no room for the file");
+}
+
 int fs_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out, struct err *err)
 {
 	struct blob_filesystem *fs = (struct blob_filesystem *)store;
@@ -129,17 +147,11 @@ int fs_reserve(struct blob_store *store, int64_t n, struct blob_reservation *out
 		return err_set(err, ERR_DISK_FULL, "there is no room for the file");
 	if (n > 0)
 		n += FILE_OVERHEAD;
-	if (fs->quick_statfs && atomic_load(&fs->looked_ms) != clock_monotonic_ms())
-		fs_space_look(fs);
-	int64_t pledged = (int64_t)atomic_fetch_add(&fs->pledged, n) + n;
-	bool fits = promise_fits(fs, pledged);
-	if (!fits && fs->quick_statfs) {
-		fs_space_look(fs);
-		fits = promise_fits(fs, pledged);
-	}
-	if (!fits) {
+	if (atomic_load(&fs->looked_ms) != clock_monotonic_ms() && look_at_once(fs, err) < 0)
+		return -1;
+	if (promise(fs, (int64_t)atomic_fetch_add(&fs->pledged, n) + n, err) < 0) {
 		atomic_fetch_sub(&fs->pledged, n);
-		return err_set(err, ERR_DISK_FULL, "there is no room for the file");
+		return -1;
 	}
 	out->left = n;
 	return 0;
