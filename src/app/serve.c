@@ -16,6 +16,7 @@
 #include "app_private.h"
 #include "depotd/base/clock.h"
 #include "depotd/base/log.h"
+#include "depotd/base/processors.h"
 #include "depotd/core/core.h"
 #include "depotd/core/maintenance.h"
 #include "depotd/front/front.h"
@@ -374,9 +375,8 @@ static void stop(struct daemon *d)
  */
 static void bound_heaps(void)
 {
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	if (getenv("MALLOC_ARENA_MAX") == NULL && processors > 0 && processors < 1024)
-		mallopt(M_ARENA_MAX, 2 * (int)processors);
+	if (getenv("MALLOC_ARENA_MAX") == NULL)
+		mallopt(M_ARENA_MAX, 2 * processors());
 }
 
 int serve_run(struct invocation *invocation)

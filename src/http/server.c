@@ -15,6 +15,7 @@
 
 #include "depotd/base/clock.h"
 #include "depotd/base/log.h"
+#include "depotd/base/processors.h"
 #include "exchange_private.h"
 
 enum {
@@ -112,12 +113,6 @@ static mhd_result on_accept(void *context, const struct sockaddr *address, sockl
 		return MHD_YES;
 	account_refusal(server, REFUSED_CONNECTIONS);
 	return MHD_NO;
-}
-
-static int processors(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
 }
 
 int http_server_new(const struct http_config *config, const struct http_route *routes,
