@@ -5,7 +5,7 @@
 #include "depotd/base/log.h"
 #include "exchange_private.h"
 
-enum { PROBLEM_MAX = 64 * 1024, RETRY_AFTER_S = 2 };
+enum { PROBLEM_MAX = 64 * 1024 };
 
 static void render_json(struct exchange *x, int status, const char *title, const char *detail,
 			struct buf *out)
@@ -64,15 +64,6 @@ static void keep_fields(struct reply *r, int status)
 	r->last = at;
 }
 
-static bool has_field(const struct reply *r, const char *name)
-{
-	for (const struct reply_field *f = r->first; f != NULL; f = f->next) {
-		if (strcasecmp(f->name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* What went wrong inside is for the log; the client learns what it can do. 5xx that say so themselves are no secret. */
 static const char *detail_for_client(const struct err *err, int status)
 {
@@ -98,8 +89,6 @@ void reply_error(struct exchange *x, const struct err *err)
 			  "%s %s: %s", x->head.method, x->head.target, err->message);
 	keep_fields(&x->reply, status);
 	reply_status(x, status);
-	if (status == 503 && !has_field(&x->reply, "Retry-After"))
-		reply_headerf(x, "Retry-After", "%d", RETRY_AFTER_S);
 	buf_init(&body, PROBLEM_MAX);
 	if (x->server->config.problem_page != NULL && exchange_wants_html(x)) {
 		x->server->config.problem_page(x, status, title, detail, &body);

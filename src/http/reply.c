@@ -12,6 +12,8 @@
 
 #include "exchange_private.h"
 
+enum { RETRY_AFTER_S = 2 };
+
 void reply_init(struct exchange *x)
 {
 	x->reply = (struct reply){.status = 200, .fd = -1, .last = &x->reply.first};
@@ -52,9 +54,20 @@ bool reply_is_set(const struct exchange *x)
 	return x->reply.kind != REPLY_NONE || x->reply.broken || x->reply.status == 204;
 }
 
+static bool has_field(const struct reply *r, const char *name)
+{
+	for (const struct reply_field *f = r->first; f != NULL; f = f->next) {
+		if (strcasecmp(f->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 void reply_status(struct exchange *x, int status)
 {
 	x->reply.status = status;
+	if (status == 503 && !has_field(&x->reply, "Retry-After"))
+		reply_headerf(x, "Retry-After", "%d", RETRY_AFTER_S);
 }
 
 static bool value_is_clean(const char *value)

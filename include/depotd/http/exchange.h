@@ -71,6 +71,7 @@ void *exchange_state(const struct exchange *x);
 void exchange_release_anywhere(struct exchange *x);
 
 /* --- the answer: each replaces what was set before --- */
+/* 503 brings a Retry-After, unless there is one. */
 void reply_status(struct exchange *x, int status);
 /* Adds a field. Values with CR, LF or NUL are refused and answered as 500. Copied. */
 void reply_header(struct exchange *x, const char *name, const char *value);

@@ -55,8 +55,6 @@ static enum http_verdict readyz_check(struct exchange *x)
 	part(&w, "database", health.database_ok, health.database_err.message);
 	json_close_object(&w);
 	json_close_object(&w);
-	if (!ready)
-		reply_header(x, "Retry-After", "2");
 	rest_reply_json(x, ready ? 200 : 503, &body);
 	return HTTP_ANSWERED;
 }

@@ -415,8 +415,6 @@ static void page_finish(struct exchange *x)
 	render(x, page, is_listed ? &list : NULL, &html);
 	if (is_listed)
 		file_list_release(&list);
-	else
-		reply_header(x, "Retry-After", "2");
 	reply_status(x, is_listed ? 200 : 503);
 	web_page_headers(x);
 	reply_header(x, "Content-Language", page->language->tag);
