@@ -71,6 +71,14 @@ static int find_description(struct core *core, const struct uuid *id, bool waits
 	return 1;
 }
 
+/* What a call to the database came to, which readiness is to know as soon as whoever asked. */
+static int heard(struct core *core, int rc, const struct err *err)
+{
+	if (rc < 0)
+		health_note_database(core, err);
+	return rc;
+}
+
 static bool is_away(const struct err *err)
 {
 	return err->kind == ERR_UNAVAILABLE || err->kind == ERR_BUSY;
@@ -96,9 +104,7 @@ static int find_row(struct core *core, const struct uuid *id, struct file_record
 	struct file_record *found = NULL;
 	if (pending_has(core, id)) /* asked first: it leaves the table after its row has come */
 		return find_description(core, id, true, record, err);
-	int rc = metadata_find(core->metadata, id, &found, err);
-	if (rc < 0)
-		health_note_database(core, err);
+	int rc = heard(core, metadata_find(core->metadata, id, &found, err), err);
 	if (rc < 0 && is_away(err))
 		return find_description(core, id, false, record, err);
 	if (rc == 0 && may_come(core, id))
@@ -214,10 +220,7 @@ int files_open(struct core *core, const struct uuid *id, struct file_record **re
 int files_list(struct core *core, const struct list_query *query, struct file_list *out,
 	       struct err *err)
 {
-	int rc = metadata_list(core->metadata, query, out, err);
-	if (rc < 0)
-		health_note_database(core, err);
-	return rc;
+	return heard(core, metadata_list(core->metadata, query, out, err), err);
 }
 
 /* --- changing --- */
@@ -300,9 +303,7 @@ static int patch_once(struct core *core, const struct uuid *id, const char *patc
 	struct file_record *before = NULL, *after = NULL;
 	if (pending_has(core, id))
 		return not_registered_yet(err);
-	int rc = metadata_find(core->metadata, id, &before, err);
-	if (rc < 0)
-		health_note_database(core, err);
+	int rc = heard(core, metadata_find(core->metadata, id, &before, err), err);
 	if (rc == 0 && may_come(core, id))
 		return not_registered_yet(err);
 	if (rc != 1)
@@ -312,7 +313,8 @@ static int patch_once(struct core *core, const struct uuid *id, const char *patc
 	    check_describable(after, err) < 0) {
 		rc = -1;
 	} else if (after->revision != before->revision) {
-		rc = metadata_update(core->metadata, after, before->revision, err);
+		rc = heard(core, metadata_update(core->metadata, after, before->revision, err),
+			   err);
 		cache_drop(core->cache, id); /* whatever came of it */
 		rc = rc == 0 ? 2 : rc;
 	}
@@ -362,10 +364,8 @@ static int remove_row(struct core *core, const struct uuid *id, struct err *err)
 {
 	struct err ignored;
 	bool present;
-	int rc = metadata_remove(core->metadata, id, err);
+	int rc = heard(core, metadata_remove(core->metadata, id, err), err);
 	cache_drop(core->cache, id);
-	if (rc < 0)
-		health_note_database(core, err);
 	if (rc == 0 || rc == 1 || err->kind != ERR_UNKNOWN_OUTCOME)
 		return rc;
 	if (metadata_present(core->metadata, id, 1, &present, &ignored) < 0 || present)
