@@ -17,7 +17,6 @@ const wrong = form.querySelector(".wrong");
 let removing = () => {};
 let current = null;
 let etag = null; // of the metadata that the form was filled from
-let filled = null; // the file whose name and tags it was filled with
 let learnt = null; // is done when what the server knows has come
 let turn = null; // aborts what was asked for the file before
 let address = null; // of a blob, to be given back
@@ -138,7 +137,6 @@ function facts(file) {
 }
 
 function fillForm(file) {
-	filled = file;
 	form.elements.name.value = file.name;
 	form.elements.tags.value = file.tags.join(", ");
 	save.disabled = true;
@@ -147,10 +145,8 @@ function fillForm(file) {
 
 const editable = (file) => JSON.stringify([file.name, file.tags]);
 
-/*
- * The list knows most of it, but not the digest, and somebody may have changed it since. Who began to edit what was not true any
- * more is told so, and sees what is: the revision that a change asks for is always the one that stands in the form.
- */
+// The list knows most of it, but not the digest, and somebody may have changed it since. Who began to edit what was not true any
+// more is told so, and sees what is: the revision that a change asks for is always the one that stands in the form.
 async function learn(file) {
 	const { signal } = turn;
 	try {
@@ -162,7 +158,7 @@ async function learn(file) {
 		facts(current);
 		title.textContent = fresh.name;
 		const edited = !save.disabled;
-		const stale = editable(filled) !== editable(current);
+		const stale = editable(file) !== editable(current);
 		if (!edited || stale) fillForm(current);
 		if (edited && stale) wrong.textContent = t("changed_elsewhere");
 	} catch (error) {
@@ -186,14 +182,15 @@ function gone(file) {
 async function change(event) {
 	event.preventDefault();
 	await learnt;
-	if (save.disabled) return;
+	if (!etag) await learn(current);
+	if (save.disabled || !etag) return;
 	const tags = form.elements.tags.value.split(",").map((tag) => tag.trim()).filter(Boolean);
 	const file = current;
 	save.disabled = true;
 	wrong.textContent = "";
 	try {
 		const body = { name: form.elements.name.value, tags };
-		const answer = await call("PATCH", `${file.url}/metadata`, { body, headers: etag ? { "If-Match": etag } : {} });
+		const answer = await call("PATCH", `${file.url}/metadata`, { body, headers: { "If-Match": etag } });
 		const fresh = await answer.json();
 		put(fresh);
 		if (current.id !== fresh.id) return;
