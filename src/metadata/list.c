@@ -22,8 +22,8 @@ enum {
 	FETCH_GROWTH = 4, /* rows of the first pass for each one wanted */
 	FETCH_MOST = 100000,
 	FETCH_TO_COUNT = 2, /* a fetch takes more, but what it reads is in memory then */
-	PIECE_FIRST =
-		64, /* rows of a large page that are read first: as many as a page has that does not say how many */
+	/* Rows of a large page that are read first: about as many as a page has that does not say how many. */
+	PIECE_FIRST = 64,
 	PIECE_GROWTH = 2,
 	PIECE_LEAST = 16,  /* a piece that would be smaller is not worth it */
 	LIST_TRY_MS = 2,   /* since the page was begun: a walk before there is more counting */
