@@ -100,11 +100,18 @@ static int fault_create(struct blob_store *store, const struct uuid *id, int64_t
 	return 0;
 }
 
-static int fault_write(struct blob_writer *writer, const void *data, size_t n, struct err *err)
+static int fault_claim(struct blob_writer *writer, size_t n, struct err *err)
+{
+	int64_t offset;
+	return blob_claim(((struct fault_writer *)writer)->inner, n, &offset, err);
+}
+
+static int fault_fill(struct blob_writer *writer, int64_t offset, const void *data, size_t n,
+		      struct err *err)
 {
 	if (strike(writer->store, BLOB_CALL_WRITE, err) < 0)
 		return -1;
-	return blob_write(((struct fault_writer *)writer)->inner, data, n, err);
+	return blob_fill(((struct fault_writer *)writer)->inner, offset, data, n, err);
 }
 
 static int fault_first(struct blob_writer *writer, void *data, size_t n, struct err *err)
@@ -320,7 +327,8 @@ static const struct blob_driver fault_driver = {
 	.reserve = fault_reserve,
 	.unreserve = fault_unreserve,
 	.create = fault_create,
-	.write = fault_write,
+	.claim = fault_claim,
+	.fill = fault_fill,
 	.first = fault_first,
 	.seal = fault_seal,
 	.publish = fault_publish,

@@ -52,7 +52,7 @@ static int fs_probe(struct blob_store *store, struct err *err)
 	if (temp_open(fs, fs->objects, &temp) < 0)
 		return err_set_errno(err, ERR_IO, "the data directory takes no new file");
 	int rc = 0;
-	if (write_all(temp.fd, "probe\n", 6) < 0 || fs_fsync(temp.fd) < 0)
+	if (write_all(temp.fd, 0, "probe\n", 6) < 0 || fs_fsync(temp.fd) < 0)
 		rc = err_set_errno(err, ERR_IO, "the data directory takes no bytes");
 	temp_close(fs, &temp);
 	return rc;
@@ -76,7 +76,8 @@ static const struct blob_driver filesystem_driver = {
 	.reserve = fs_reserve,
 	.unreserve = fs_unreserve,
 	.create = fs_create,
-	.write = fs_write,
+	.claim = fs_claim,
+	.fill = fs_fill,
 	.first = fs_first,
 	.seal = fs_seal,
 	.publish = fs_publish,

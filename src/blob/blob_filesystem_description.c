@@ -43,7 +43,7 @@ int fs_make_meta(const struct blob_filesystem *fs, int near, const char *descrip
 {
 	if (temp_open(fs, near, out) < 0)
 		return -1;
-	if (write_all(out->fd, description, n) == 0 && fs_fsync(out->fd) == 0)
+	if (write_all(out->fd, 0, description, n) == 0 && fs_fsync(out->fd) == 0)
 		return 0;
 	int saved = errno;
 	temp_close(fs, out);

@@ -360,16 +360,17 @@ void temp_close(const struct blob_filesystem *fs, struct temp *temp)
 	temp->name[0] = '\0';
 }
 
-int write_all(int fd, const void *data, size_t n)
+int write_all(int fd, int64_t offset, const void *data, size_t n)
 {
 	const char *at = data;
 	while (n > 0) {
-		ssize_t done = write(fd, at, n);
+		ssize_t done = pwrite(fd, at, n, offset);
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done < 0)
 			return -1;
 		at += done;
+		offset += done;
 		n -= (size_t)done;
 	}
 	return 0;

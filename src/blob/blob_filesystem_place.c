@@ -56,7 +56,7 @@ int fs_place(struct blob_store *store, const struct uuid *id, struct blob_reserv
 	if (fd < 0)
 		return -1;
 	int rc = fs_set_attribute(fs, fd, description, description_n);
-	if (rc == 1 && write_all(fd, data, n) < 0)
+	if (rc == 1 && write_all(fd, 0, data, n) < 0)
 		rc = -1;
 	if (rc < 0)
 		err_set_errno(err, ERR_IO, "write in objects/%s", leaf->name);
@@ -109,7 +109,7 @@ int fs_restore(struct blob_store *store, const struct uuid *id, const void *data
 	int rc = -1;
 	if (fs_leaf_get(fs, id, &leaf, err) < 0)
 		return -1;
-	if (temp_open(fs, leaf->fd, &file) < 0 || write_all(file.fd, data, n) < 0) {
+	if (temp_open(fs, leaf->fd, &file) < 0 || write_all(file.fd, 0, data, n) < 0) {
 		err_set_errno(err, ERR_IO, "write in objects/%s", leaf->name);
 		goto out;
 	}

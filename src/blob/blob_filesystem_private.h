@@ -23,8 +23,7 @@
 
 enum {
 	LEAF_NAME_LEN = 5 + 1 + 3, /* XXXXX/YYY */
-	LEAF_CACHE =
-		8, /* open leaf directories kept: the present one, and those of long uploads that end now */
+	LEAF_CACHE = 8, /* open leaf directories kept: the present one, and those of long uploads */
 	TEMP_NAME_LEN = 32,
 	META_NAME_LEN = UUID_TEXT_LEN + 5, /* UUID.meta */
 };
@@ -94,14 +93,15 @@ int temp_link(const struct blob_filesystem *fs, struct temp *temp, int dir, cons
 int temp_replace(const struct blob_filesystem *fs, struct temp *temp, int dir, const char *name);
 /* Closes; removes its name in tmp/ if it has one. */
 void temp_close(const struct blob_filesystem *fs, struct temp *temp);
-/* Writes all of it. -1 with errno. */
-int write_all(int fd, const void *data, size_t n);
+/* Writes all of it, from `offset` on. -1 with errno. */
+int write_all(int fd, int64_t offset, const void *data, size_t n);
 
 /* --- the slots --- */
 
 int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
 	      struct blob_reservation *room, struct blob_writer **out, struct err *err);
-int fs_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+int fs_claim(struct blob_writer *writer, size_t n, struct err *err);
+int fs_fill(struct blob_writer *base, int64_t offset, const void *data, size_t n, struct err *err);
 int fs_first(struct blob_writer *writer, void *data, size_t n, struct err *err);
 int fs_seal(struct blob_writer *writer, const char *description, size_t n, struct err *err);
 void fs_publish(struct blob_store *store, struct blob_publication *publications, size_t n);

@@ -188,6 +188,24 @@ void fs_take_unpromised(struct blob_filesystem *fs, int64_t n)
 	atomic_fetch_add(&fs->written, n);
 }
 
+void fs_take_ahead(struct blob_filesystem *fs, struct blob_reservation *room,
+		   struct blob_reservation *own, int64_t n)
+{
+	int64_t of_room = !room ? 0 : room->left < n ? room->left : n;
+	int64_t of_own = own->left < n - of_room ? own->left : n - of_room;
+	if (room)
+		room->left -= of_room;
+	own->left -= of_own;
+	atomic_fetch_add(&fs->pledged, n - of_room - of_own);
+}
+
+void fs_take_done(struct blob_filesystem *fs, int64_t n, bool written)
+{
+	if (written)
+		atomic_fetch_add(&fs->written, n);
+	atomic_fetch_sub(&fs->pledged, n);
+}
+
 int fs_check_promise(struct blob_filesystem *fs, struct err *err)
 {
 	int64_t available, total;

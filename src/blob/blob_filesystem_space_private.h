@@ -16,6 +16,11 @@ void fs_promise(struct blob_filesystem *fs, struct blob_reservation *room, int64
 int64_t fs_take(struct blob_filesystem *fs, struct blob_reservation *room, int64_t n);
 /* n bytes were written that nobody had promised. */
 void fs_take_unpromised(struct blob_filesystem *fs, int64_t n);
+/* n bytes are about to be written: they come from room (or NULL) and from own as far as these go, and stay pledged till then. */
+void fs_take_ahead(struct blob_filesystem *fs, struct blob_reservation *room,
+		   struct blob_reservation *own, int64_t n);
+/* n of these are written; or they never will be. */
+void fs_take_done(struct blob_filesystem *fs, int64_t n, bool written);
 /*
  * Whether those who were promised their bytes may go on: what metadata and other programs took they may take out of half the
  * reserve, else it is ERR_DISK_FULL.

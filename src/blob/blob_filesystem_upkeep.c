@@ -136,7 +136,7 @@ int fs_set_mark(struct blob_store *store, const char *text, size_t n, struct err
 	if (temp_open(fs, fs->root, &temp) < 0)
 		return err_set_errno(err, ERR_IO, MARK_FILE " in the data directory");
 	int rc = 0;
-	if (write_all(temp.fd, text, n) < 0 || fs_fsync(temp.fd) < 0 ||
+	if (write_all(temp.fd, 0, text, n) < 0 || fs_fsync(temp.fd) < 0 ||
 	    temp_replace(fs, &temp, fs->root, MARK_FILE) < 0 || fs_fsync(fs->root) < 0)
 		rc = err_set_errno(err, ERR_IO, MARK_FILE " in the data directory");
 	temp_close(fs, &temp);

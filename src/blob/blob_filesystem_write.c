@@ -20,6 +20,8 @@ enum {
 	WRITEBACK_BEHIND = 4 * WRITEBACK_STEP,
 	/* Between two looks at the free space of a writer that was promised it. */
 	SPACE_STEP = 8 * 1024 * 1024,
+	/* Two threads fill, the oldest first: what is below the bytes filled but for so many is filled. */
+	FILL_SPREAD = 1024 * 1024,
 	TRIES = 64,
 };
 
@@ -31,10 +33,12 @@ struct fs_writer {
 	bool meta_linked;              /* a try gave it its name */
 	struct blob_reservation *room; /* the request's, or NULL; taken from first */
 	struct blob_reservation own;   /* what its size needs beyond that */
-	int64_t allocated;             /* so many bytes have their blocks already */
-	int64_t written_back;          /* background write-back was started up to here */
-	int64_t space_checked;         /* written when the free space was last looked at */
-	bool synced;                   /* publish only: its leaf was synced */
+	int64_t allocated; /* so many bytes have their blocks already; the same from create on */
+	atomic_int_fast64_t unfilled; /* bytes beyond these that were claimed and not written */
+	atomic_int_fast64_t filled;   /* bytes that were written */
+	int64_t written_back;         /* background write-back was started up to here */
+	int64_t space_checked;        /* written when the free space was last looked at */
+	bool synced;                  /* publish only: its leaf was synced */
 };
 
 static struct blob_filesystem *fs_of(struct fs_writer *writer)
@@ -152,8 +156,9 @@ int fs_create(struct blob_store *store, const struct uuid *id, int64_t size_hint
 }
 
 /*
- * Starts the write-back of what was just written and waits for what was written long before. sync_file_range() reports an I/O
- * error once and takes it off the file, so that fsync() would not: its errors are as final as fsync's.
+ * Starts the write-back of what was written since, and waits for what was written long before; what was missed is written then.
+ * sync_file_range() reports an I/O error once and takes it off the file, so that fsync() would not: its errors are as final as
+ * fsync's.
  */
 static int write_back(struct fs_writer *writer, int64_t end, struct err *err)
 {
@@ -176,17 +181,30 @@ static int write_back(struct fs_writer *writer, int64_t end, struct err *err)
 	return err_set_errno(err, ERR_IO, "write-back in objects/%s", writer->leaf->name);
 }
 
-int fs_write(struct blob_writer *base, const void *data, size_t n, struct err *err)
+int fs_claim(struct blob_writer *base, size_t n, struct err *err)
 {
 	struct fs_writer *writer = (struct fs_writer *)base;
-	int64_t end = base->written + (int64_t)n;
-	if (check_space_again(writer, n, err) < 0)
+	int64_t end = atomic_load(&writer->filled) - FILL_SPREAD;
+	if (check_space_again(writer, n, err) < 0 || write_back(writer, end, err) < 0)
 		return -1;
-	if (write_all(writer->file.fd, data, n) < 0)
+	if (base->written + (int64_t)n > writer->allocated) {
+		fs_take_ahead(fs_of(writer), writer->room, &writer->own, (int64_t)n);
+		(void)atomic_fetch_add(&writer->unfilled, (int64_t)n);
+	}
+	return 0;
+}
+
+int fs_fill(struct blob_writer *base, int64_t offset, const void *data, size_t n, struct err *err)
+{
+	struct fs_writer *writer = (struct fs_writer *)base;
+	if (write_all(writer->file.fd, offset, data, n) < 0)
 		return err_set_errno(err, ERR_IO, "write in objects/%s", writer->leaf->name);
-	if (end > writer->allocated)
-		take(writer, (int64_t)n);
-	return write_back(writer, end, err);
+	(void)atomic_fetch_add(&writer->filled, (int64_t)n);
+	if (offset + (int64_t)n > writer->allocated) {
+		(void)atomic_fetch_sub(&writer->unfilled, (int64_t)n);
+		fs_take_done(fs_of(writer), (int64_t)n, true);
+	}
+	return 0;
 }
 
 int fs_first(struct blob_writer *base, void *data, size_t n, struct err *err)
@@ -350,6 +368,7 @@ static void writer_free(struct fs_writer *writer)
 {
 	struct blob_filesystem *fs = fs_of(writer);
 	fs_unreserve(&fs->base, &writer->own);
+	fs_take_done(fs, (int64_t)atomic_load(&writer->unfilled), false);
 	temp_close(fs, &writer->file);
 	temp_close(fs, &writer->meta);
 	fs_leaf_put(fs, &writer->leaf);

@@ -44,27 +44,50 @@ int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hi
 		return -1;
 	assert(writer && writer->store == store);
 	writer->state = BLOB_WRITER_OPEN;
+	atomic_init(&writer->incomplete, false);
 	writer->written = 0;
 	*out = writer;
 	return 0;
 }
 
-int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err)
+int blob_claim(struct blob_writer *writer, size_t n, int64_t *offset, struct err *err)
 {
-	assert(writer->state == BLOB_WRITER_OPEN);
-	if (n == 0)
-		return 0;
-	if (writer->store->driver->write(writer, data, n, err) < 0) {
+	assert(writer->state == BLOB_WRITER_OPEN && n > 0);
+	if (writer->store->driver->claim(writer, n, err) < 0) {
 		writer->state = BLOB_WRITER_FAILED;
 		return -1;
 	}
+	*offset = writer->written;
 	writer->written += (int64_t)n;
 	return 0;
 }
 
+int blob_fill(struct blob_writer *writer, int64_t offset, const void *data, size_t n,
+	      struct err *err)
+{
+	if (writer->store->driver->fill(writer, offset, data, n, err) == 0)
+		return 0;
+	atomic_store(&writer->incomplete, true);
+	return -1;
+}
+
+int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err)
+{
+	int64_t offset;
+	if (n == 0)
+		return 0;
+	if (blob_claim(writer, n, &offset, err) < 0)
+		return -1;
+	if (blob_fill(writer, offset, data, n, err) == 0)
+		return 0;
+	writer->state = BLOB_WRITER_FAILED;
+	return -1;
+}
+
 int blob_first(struct blob_writer *writer, void *data, size_t n, struct err *err)
 {
-	assert(writer->state == BLOB_WRITER_OPEN && (int64_t)n <= writer->written);
+	assert(writer->state == BLOB_WRITER_OPEN && !atomic_load(&writer->incomplete));
+	assert((int64_t)n <= writer->written);
 	if (n == 0 || writer->store->driver->first(writer, data, n, err) == 0)
 		return 0;
 	writer->state = BLOB_WRITER_FAILED;
@@ -75,6 +98,10 @@ int blob_seal(struct blob_writer *writer, const char *description, size_t n, str
 {
 	assert(writer->state == BLOB_WRITER_OPEN);
 	assert(n > 0 && n <= BLOB_DESCRIPTION_MAX);
+	if (atomic_load(&writer->incomplete)) {
+		writer->state = BLOB_WRITER_FAILED;
+		return err_set(err, ERR_IO, "some of its bytes could not be written");
+	}
 	if (writer->store->driver->seal(writer, description, n, err) < 0) {
 		writer->state = BLOB_WRITER_FAILED;
 		return -1;

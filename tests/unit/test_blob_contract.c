@@ -223,6 +223,57 @@ static void many_writes_are_one_blob_in_order(void **state)
 	blob_reader_free(&reader);
 }
 
+struct filler {
+	struct blob_writer *writer;
+	const char *data;
+	int number, rc;
+};
+
+enum { PIECE = 1000, PIECES = 300, FILLERS = 3 };
+
+static void *fill(void *context)
+{
+	struct filler *filler = context;
+	struct err mine;
+	for (int i = PIECES - 1 - filler->number; i >= 0; i -= FILLERS)
+		filler->rc |= blob_fill(filler->writer, (int64_t)i * PIECE,
+					filler->data + i * PIECE, PIECE, &mine);
+	return NULL;
+}
+
+static void what_was_claimed_may_be_filled_in_any_order_by_several(void **state)
+{
+	struct place *place = *state;
+	struct uuid id = uuid_new();
+	struct blob_writer *writer = begin(place->store, &id);
+	char *data = text_of(PIECES * PIECE, 'x');
+	for (size_t i = 0; i < PIECES * PIECE; i++)
+		data[i] = (char)(i * 31 % 251);
+	for (int64_t i = 0, offset; i < PIECES; i++) {
+		assert_int_equal(blob_claim(writer, PIECE, &offset, &err), 0);
+		assert_int_equal(offset, i * PIECE);
+	}
+	pthread_t threads[FILLERS];
+	struct filler fillers[FILLERS];
+	for (int i = 0; i < FILLERS; i++) {
+		fillers[i] = (struct filler){.writer = writer, .data = data, .number = i};
+		assert_int_equal(pthread_create(&threads[i], NULL, fill, &fillers[i]), 0);
+	}
+	for (int i = 0; i < FILLERS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(fillers[i].rc, 0);
+	}
+	assert_int_equal(blob_write(writer, "the end", 7, &err), 0);
+	assert_int_equal(blob_seal(writer, "{}", 2, &err), 0);
+	struct blob_publication publication = {.writers = &writer, .n = 1};
+	assert_int_equal(blob_publish(place->store, &publication, 1), 0);
+	char *whole = realloc(data, PIECES * PIECE + 7);
+	assert_non_null(whole);
+	memcpy(whole + PIECES * PIECE, "the end", 7);
+	assert_holds(place->store, &id, whole, PIECES * PIECE + 7);
+	free(whole);
+}
+
 static void a_writer_reads_its_first_bytes_back_and_goes_on(void **state)
 {
 	struct place *place = *state;
@@ -672,6 +723,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(what_was_published_comes_back_byte_for_byte),
 		T(many_writes_are_one_blob_in_order),
+		T(what_was_claimed_may_be_filled_in_any_order_by_several),
 		T(a_writer_reads_its_first_bytes_back_and_goes_on),
 		T(an_empty_blob_is_a_blob),
 		T(nothing_is_visible_before_publish),

@@ -3,11 +3,13 @@
  * each slot, so a slot may rely on it: states are legal, n > 0 where it matters, out is written on success alone.
  *
  * A driver's struct begins with struct blob_store, its writer with struct blob_writer, its reader with struct blob_reader.
- * Every slot may be called from many threads at once; one writer or reader only ever from one. All slots may block,
+ * Every slot may be called from many threads at once; one writer (but for fill) or reader only ever from one. All slots may block,
  * must go on after EINTR, and fill err (and nothing else) when they fail.
  */
 #ifndef DEPOTD_BLOB_DRIVER_H
 #define DEPOTD_BLOB_DRIVER_H
+
+#include <stdatomic.h>
 
 #include "depotd/blob/store.h"
 
@@ -26,7 +28,8 @@ enum blob_writer_state {
 struct blob_writer {
 	struct blob_store *store;     /* set by create */
 	enum blob_writer_state state; /* the facade's */
-	int64_t written;              /* the facade's: bytes taken so far */
+	_Atomic bool incomplete;      /* the facade's: bytes of it could not be written */
+	int64_t written;              /* the facade's: bytes claimed so far */
 };
 
 struct blob_reader {
@@ -49,8 +52,11 @@ struct blob_driver {
 	 */
 	int (*create)(struct blob_store *store, const struct uuid *id, int64_t size_hint,
 		      struct blob_reservation *room, struct blob_writer **out, struct err *err);
-	/* Takes all n bytes behind those before, or fails. */
-	int (*write)(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+	/* Takes room for n more bytes behind those before. */
+	int (*claim)(struct blob_writer *writer, size_t n, struct err *err);
+	/* Writes all n bytes, which were claimed, or fails. On any thread, beside claim and itself. */
+	int (*fill)(struct blob_writer *writer, int64_t offset, const void *data, size_t n,
+		    struct err *err);
 	/* Reads the first n bytes back; no more than were written. */
 	int (*first)(struct blob_writer *writer, void *data, size_t n, struct err *err);
 	/*

@@ -65,6 +65,11 @@ void blob_unreserve(struct blob_store *store, struct blob_reservation *reservati
 int blob_create(struct blob_store *store, const struct uuid *id, int64_t size_hint,
 		struct blob_reservation *room, struct blob_writer **out, struct err *err);
 int blob_write(struct blob_writer *writer, const void *data, size_t n, struct err *err);
+/* The same in two steps, for two threads: its next n > 0 bytes are at *offset, to be filled before blob_first() or blob_seal(). */
+int blob_claim(struct blob_writer *writer, size_t n, int64_t *offset, struct err *err);
+/* Any thread, and several at once: bytes that were claimed. After a failure the writer can only be discarded. */
+int blob_fill(struct blob_writer *writer, int64_t offset, const void *data, size_t n,
+	      struct err *err);
 /* Reads the first n bytes back, of those that were written. Before blob_seal(). After a failure it can only be discarded. */
 int blob_first(struct blob_writer *writer, void *data, size_t n, struct err *err);
 /* Makes the bytes and their description durable (I1). After a failure the writer can only be discarded. */
