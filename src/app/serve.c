@@ -181,6 +181,7 @@ static int make_core(struct daemon *d, struct err *err)
 		.cache_records = (size_t)config_number(config, CONFIG_CACHE_RECORDS),
 		.cache_bytes = (size_t)config_number(config, CONFIG_CACHE_MEMORY),
 		.cache_body_max = (size_t)config_number(config, CONFIG_CACHE_BODY_MAX),
+		.workers = d->workers,
 		.metrics = d->metrics,
 		.journal_size = config_number(config, CONFIG_STORAGE_JOURNAL_SIZE),
 		.journal_file_max = (size_t)config_number(config, CONFIG_STORAGE_JOURNAL_FILE_MAX),

@@ -4,8 +4,8 @@
  * A small upload is kept in memory until it is complete; then the committer has it made whole under its name without a sync, and
  * its journal makes it durable together with others. What grows past that, or finds no room in memory, goes through a writer.
  *
- * Invariants: until UPLOAD_SEALED a crash leaves nothing; what failed once is never tried again; the digest has seen exactly
- * the bytes that the writer has taken.
+ * Invariants: until UPLOAD_SEALED a crash leaves nothing; what failed once is never tried again; where nothing is lent, the digest
+ * has seen exactly the bytes that the writer has taken.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -16,7 +16,11 @@
 #include "depotd/journal/journal.h"
 #include "depotd/model/file_name.h"
 
+#include "backlog_private.h"
 #include "upload_private.h"
+
+/* Less than this is not worth having it looked after by somebody else. */
+enum { LEND_MIN = 16 * 1024 };
 
 #define TO(state) (1U << (state))
 
@@ -179,21 +183,77 @@ failed:
 	return -1;
 }
 
-int upload_write(struct upload *upload, const void *data, size_t n, struct err *err)
+/* Whether so many more bytes are allowed. */
+static int check_size(struct upload *upload, size_t n, struct err *err)
 {
 	const struct core *core = upload->core;
 	assert(upload->state == UPLOAD_RECEIVING);
-	int64_t after = upload->size + (int64_t)n;
-	if (core->config.max_upload >= 0 && after > core->config.max_upload) {
-		too_large(core, err);
-		return fail(upload, err);
-	}
+	if (core->config.max_upload < 0 || upload->size + (int64_t)n <= core->config.max_upload)
+		return 0;
+	too_large(core, err);
+	return fail(upload, err);
+}
+
+static void count(struct upload *upload, size_t n)
+{
+	upload->size += (int64_t)n;
+	metric_add(upload->core->upload_bytes, (int64_t)n);
+}
+
+int upload_write(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	if (check_size(upload, n, err) < 0 || upload_settle(upload, NULL, 0, err) < 0)
+		return -1;
 	if (digest_update(upload->digest, data, n, err) < 0)
 		return fail(upload, err);
 	if (take_bytes(upload, data, n, err) < 0)
 		return -1;
-	upload->size = after;
-	metric_add(core->upload_bytes, (int64_t)n);
+	count(upload, n);
+	return 0;
+}
+
+/* A small stretch is not worth a second worker; but behind others that are not done yet it is one more of them. */
+static bool may_lend(const struct upload *upload, size_t n)
+{
+	return upload->writer && upload->core->config.workers &&
+	       (n >= LEND_MIN || (upload->backlog && !backlog_is_clear(upload->backlog)));
+}
+
+int upload_lend(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	if (n == 0 || !may_lend(upload, n))
+		return upload_write(upload, data, n, err);
+	if (!upload->backlog)
+		upload->backlog =
+			backlog_new(upload->core->config.workers, upload->digest, upload->writer);
+	if (!upload->backlog)
+		return upload_write(upload, data, n, err);
+	if (check_size(upload, n, err) < 0)
+		return -1;
+	if (backlog_add(upload->backlog, data, n, err) < 0)
+		return fail(upload, err);
+	count(upload, n);
+	return 0;
+}
+
+int upload_help(struct upload *upload, struct err *err)
+{
+	int rc = upload->backlog ? backlog_help(upload->backlog, err) : 0;
+	return rc < 0 ? fail(upload, err) : rc;
+}
+
+int upload_settle(struct upload *upload, const void *data, size_t n, struct err *err)
+{
+	if (!upload->backlog || backlog_clear(upload->backlog, data, n, err) == 0)
+		return 0;
+	return fail(upload, err);
+}
+
+int upload_settle_all(struct upload *upload, struct err *err)
+{
+	if (upload_settle(upload, NULL, 0, err) < 0)
+		return -1;
+	(void)backlog_free(&upload->backlog, err);
 	return 0;
 }
 
@@ -327,6 +387,8 @@ int upload_identify(struct upload *upload, const struct file_labels *labels, str
 {
 	unsigned char sha256[SHA256_LEN];
 	assert(upload->state == UPLOAD_RECEIVING && !upload->record);
+	if (upload_settle_all(upload, err) < 0)
+		return -1;
 	if (digest_final(upload->digest, sha256, err) < 0 ||
 	    check_content(upload, sha256, err) < 0 || make_record(upload, labels, sha256, err) < 0)
 		return fail(upload, err);
@@ -362,6 +424,9 @@ void upload_free(struct upload **uploadp)
 	*uploadp = NULL;
 	bool stored = upload->state == UPLOAD_REGISTERED || upload->state == UPLOAD_PENDING;
 	struct err ignored; /* what cannot be removed now is an orphan: the sweep's */
+	struct err failure; /* that nobody has been told of */
+	if (backlog_free(&upload->backlog, &failure) < 0 && failure.kind == ERR_IO)
+		health_note_io_failure(upload->core, &failure);
 	blob_discard(&upload->writer);
 	if (upload->named && !stored)
 		blob_remove(upload->core->blobs, &upload->id, &ignored);

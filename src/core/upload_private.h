@@ -35,6 +35,7 @@ struct upload {
 	struct buf description;        /* of a small one, for the journal */
 	uint32_t checksum;             /* journal_checksum() of description and bytes */
 	struct digest *digest;         /* NULL once sealed */
+	struct backlog *backlog;       /* what was lent to a large one, or NULL: backlog.c */
 	struct blob_reservation *room; /* the request's, or NULL */
 	int64_t declared;              /* bytes that the client announced, or -1 */
 	unsigned char expected[2][SHA256_LEN];

@@ -18,6 +18,7 @@
 #include "depotd/metadata/store.h"
 #include "depotd/model/file_record.h"
 #include "depotd/model/listing.h"
+#include "depotd/work/pool.h"
 
 struct sweep_summary; /* core/maintenance.h */
 
@@ -43,6 +44,7 @@ struct core_config {
 	int64_t scrub_rate; /* bytes a second that the background scrub reads; 0: it reads nothing */
 	int64_t scrub_interval_ms; /* how long after it was verified a file is read again */
 	size_t cache_body_max;     /* a body larger than this is never kept in memory */
+	struct pool *workers;      /* help fast uploads (upload_lend()); not owned; may be NULL */
 	struct metrics *metrics;   /* or NULL */
 	/* Told during core_new(), when the journal was replayed and had something in it. May be NULL. */
 	void (*recovered)(void *context, const struct core_recovery *recovery);

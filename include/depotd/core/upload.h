@@ -30,6 +30,17 @@ int upload_begin(struct core *core, const struct upload_intent *intent, struct u
 		 struct err *err);
 /* ERR_TOO_LARGE past core_config.max_upload, ERR_DISK_FULL, ERR_IO. */
 int upload_write(struct upload *upload, const void *data, size_t n, struct err *err);
+enum { UPLOAD_COPIED = 192 };
+/*
+ * The same for what comes fast: another worker may read data until upload_settle() says that nobody does, or the upload was
+ * identified or aborted; of UPLOAD_COPIED bytes or less a copy is taken. A failure may only show there.
+ */
+int upload_lend(struct upload *upload, const void *data, size_t n, struct err *err);
+/* For who waits for more to lend: does a piece of what is left of that. 1; 0 there is nothing to do; -1. */
+int upload_help(struct upload *upload, struct err *err);
+/* Nobody reads data[0..n) any more. */
+int upload_settle(struct upload *upload, const void *data, size_t n, struct err *err);
+int upload_settle_all(struct upload *upload, struct err *err); /* nor anything else that was lent */
 /*
  * Ends the bytes: checks digests (ERR_INVALID on mismatch) and decides the type; nothing is durable yet. For who has to know what
  * the file is before it is worth a sync; upload_seal() does it otherwise.
