@@ -15,80 +15,18 @@
 #include "exchange_private.h"
 
 enum {
-	BUFFER_BYTES = 256 * 1024,
-	SPARE_BYTES = 16 * 1024,        /* on the stack, when all buffers are out */
-	VISIT_BYTES = 16 * 1024 * 1024, /* after so much others get their turn */
-	AHEAD_FROM = 4 * BUFFER_BYTES,  /* more of a body than this is worth reading ahead */
-	GATHER_MIN = 128 * 1024,        /* bytes that are worth a visit */
+	SPARE_BYTES = 16 * 1024,             /* on the stack, when all buffers are out */
+	VISIT_BYTES = 16 * 1024 * 1024,      /* after so much others get their turn; */
+	LOAN_VISIT_BYTES = 64 * 1024 * 1024, /* with a loan, as its end is waited for */
+	LOAN_FROM = 4 * HTTP_BUFFER,         /* more of a body than this is worth a loan */
+	LOAN_MIN = 8,                        /* buffers of a loan */
+	LOAN_MAX = 16,
+	LOAN_READ = 4,           /* of them, that one read fills */
+	GATHER_MIN = 128 * 1024, /* bytes that are worth a visit */
 	GATHER_MAX = 1024 * 1024,
 	GATHER_NS = 1000 * 1000, /* or what comes in this time */
 	STAY_MS = 5,             /* how long a worker waits for a fast client itself */
 };
-
-/* --- the shared buffers --- */
-
-struct buffers {
-	pthread_mutex_t lock; /* guards free_list and left */
-	void *free_list;      /* each begins with a pointer to the next */
-	size_t left;          /* not allocated yet */
-};
-
-int buffers_new(size_t bytes, struct buffers **out, struct err *err)
-{
-	struct buffers *b = calloc(1, sizeof(*b));
-	if (b == NULL)
-		return err_set(err, ERR_NO_MEMORY, "no memory for the body buffers");
-	pthread_mutex_init(&b->lock, NULL);
-	b->left = bytes / BUFFER_BYTES > 0 ? bytes / BUFFER_BYTES : 1;
-	*out = b;
-	return 0;
-}
-
-void buffers_free(struct buffers **buffers)
-{
-	struct buffers *b = *buffers;
-	*buffers = NULL;
-	if (b == NULL)
-		return;
-	for (void *buffer = b->free_list, *next; buffer != NULL; buffer = next) {
-		memcpy(&next, buffer, sizeof(next));
-		free(buffer);
-	}
-	pthread_mutex_destroy(&b->lock);
-	free(b);
-}
-
-void *buffers_take(struct buffers *b, size_t *size)
-{
-	bool make = false;
-	pthread_mutex_lock(&b->lock);
-	void *buffer = b->free_list;
-	if (buffer != NULL) {
-		memcpy(&b->free_list, buffer, sizeof(b->free_list));
-	} else if (b->left > 0) {
-		b->left--;
-		make = true;
-	}
-	pthread_mutex_unlock(&b->lock);
-	*size = BUFFER_BYTES;
-	if (!make)
-		return buffer;
-	buffer = malloc(BUFFER_BYTES);
-	if (buffer == NULL) { /* another time, then */
-		pthread_mutex_lock(&b->lock);
-		b->left++;
-		pthread_mutex_unlock(&b->lock);
-	}
-	return buffer;
-}
-
-void buffers_give(struct buffers *b, void *buffer)
-{
-	pthread_mutex_lock(&b->lock);
-	memcpy(buffer, &b->free_list, sizeof(b->free_list));
-	b->free_list = buffer;
-	pthread_mutex_unlock(&b->lock);
-}
 
 /* --- small helpers; owner's thread --- */
 
@@ -146,30 +84,46 @@ void body_abandon(struct exchange *x)
 
 /* --- reading --- */
 
+/*
+ * The buffers that a handler may go on reading while the next are filled (http_handler.lend): used in turn, and settled before each
+ * use. It pays for a few fast uploads, so there are never more loans than processors.
+ */
+struct loan {
+	char *buffers[LOAN_MAX];
+	unsigned count, at; /* 0: there is no loan */
+};
+
 struct visit {
 	struct exchange *x;
 	char *buffer;
 	size_t size;
-	char *other;         /* the buffer that is read ahead into, or NULL */
-	struct ahead *ahead; /* NULL until it is wanted */
-	bool reading_ahead;
+	bool may_lend;
+	struct loan loan;
 	size_t budget;
 	struct err err;
 };
 
-/* Passes one stretch of body to the handler. */
-static enum body_result deliver(struct visit *v, const void *data, size_t n)
+static enum body_result refuse(struct visit *v)
 {
-	struct exchange *x = v->x;
-	x->received += n;
-	if (x->handler->body == NULL || x->handler->body(x, data, n, &v->err) == 0)
-		return BODY_DONE;
-	reply_error(x, &v->err);
+	reply_error(v->x, &v->err);
 	return BODY_REFUSED;
 }
 
+/* Passes one stretch of body to the handler. */
+static enum body_result deliver(struct visit *v, bool lent, const void *data, size_t n)
+{
+	struct exchange *x = v->x;
+	const struct http_handler *handler = x->handler;
+	x->received += n;
+	if (handler->body == NULL)
+		return BODY_DONE;
+	int rc = lent ? handler->lend(x, data, n, &v->err) : handler->body(x, data, n, &v->err);
+	return rc == 0 ? BODY_DONE : refuse(v);
+}
+
 /* Undoes the framing of data[0..n) and passes on what is body. *used: how much of it belongs to this request. */
-static enum body_result unframe(struct visit *v, const char *data, size_t n, size_t *used)
+static enum body_result unframe(struct visit *v, bool lent, const char *data, size_t n,
+				size_t *used)
 {
 	struct exchange *x = v->x;
 	size_t body;
@@ -178,11 +132,10 @@ static enum body_result unframe(struct visit *v, const char *data, size_t n, siz
 		size_t step = framing_step(&x->framing, data + *used, n - *used, &body, &v->err);
 		if (step == 0) {
 			account_refusal(x->server, REFUSED_MALFORMED);
-			reply_error(x, &v->err);
-			return BODY_REFUSED;
+			return refuse(v);
 		}
 		*used += step;
-		if (body > 0 && deliver(v, data + *used - body, body) != BODY_DONE)
+		if (body > 0 && deliver(v, lent, data + *used - body, body) != BODY_DONE)
 			return BODY_REFUSED;
 	}
 	return BODY_DONE;
@@ -192,7 +145,7 @@ static enum body_result pull_stash(struct visit *v)
 {
 	struct stash *s = &v->x->conn->stash;
 	size_t used;
-	enum body_result result = unframe(v, s->data + s->off, s->len, &used);
+	enum body_result result = unframe(v, false, s->data + s->off, s->len, &used);
 	stash_take(s, used);
 	return result;
 }
@@ -219,66 +172,134 @@ void body_gather(struct exchange *x)
  * A client that sends fast is worth staying for: the next bytes wake this worker itself and not the pump first. Only as many
  * workers stay as there are processors.
  */
-static bool stay_for_more(struct visit *v)
+static enum body_result stay_for_more(struct visit *v)
 {
 	struct exchange *x = v->x;
 	_Atomic int *staying = &x->server->staying;
 	struct pollfd readable = {.fd = x->conn->fd, .events = POLLIN | POLLRDHUP};
 	body_gather(x);
 	if (x->conn->lowat < GATHER_MIN)
-		return false;
+		return BODY_WAIT;
+	/* Who has lent something need not idle. */
+	for (int rc = v->loan.count > 0; rc > 0;) {
+		if (poll(&readable, 1, 0) > 0)
+			return BODY_DONE;
+		rc = x->handler->help(x, &v->err);
+		if (rc < 0)
+			return refuse(v);
+	}
 	bool room = atomic_fetch_add(staying, 1) < x->server->processors;
 	bool ready = room && poll(&readable, 1, STAY_MS) > 0;
 	(void)atomic_fetch_sub(staying, 1);
-	return ready;
+	return ready ? BODY_DONE : BODY_WAIT;
 }
 
-/* As socket_read(): what was read ahead, else what the socket has. */
-static ssize_t next_bytes(struct visit *v)
+/* What a read that brought nothing means. */
+static enum body_result nothing_read(ssize_t got)
+{
+	return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? BODY_WAIT : BODY_GONE;
+}
+
+static void count_read(struct visit *v, ssize_t got)
+{
+	(void)atomic_fetch_add_explicit(&v->x->conn->received, (uint64_t)got, memory_order_relaxed);
+	v->budget -= (size_t)got < v->budget ? (size_t)got : v->budget;
+}
+
+/*
+ * How many of at most n bytes may be read: what follows the body is another request's. Where a chunked one ends is not known: no
+ * more than a buffer is read past what is.
+ */
+static size_t within_body(const struct exchange *x, size_t n)
+{
+	uint64_t most = framing_at_least(&x->framing);
+	if (x->framing.state != FRAMING_LENGTH && most < HTTP_BUFFER)
+		most = HTTP_BUFFER;
+	return most < n ? (size_t)most : n;
+}
+
+/* Passes on what was read; what the framing leaves goes to the stash. */
+static enum body_result pass_on(struct visit *v, bool lent, const char *data, size_t n)
 {
 	struct exchange *x = v->x;
-	size_t want = v->size, got;
-	int failure;
-	if (v->reading_ahead) {
-		v->reading_ahead = false;
-		if (ahead_take(&v->ahead, &got, &failure)) {
-			char *buffer = v->buffer;
-			v->buffer = v->other;
-			v->other = buffer;
-			errno = failure;
-			return got > 0 ? (ssize_t)got : failure == 0 ? 0 : -1;
-		}
+	size_t used = 0;
+	enum body_result result = BODY_DONE;
+	if (!framing_done(&x->framing))
+		result = unframe(v, lent, data, n, &used);
+	return stash_put(&x->conn->stash, data + used, n - used) == 0 ? result : BODY_GONE;
+}
+
+/* A full buffer means that the client is fast: from now on it is received into many, if few others have them. */
+static void begin_loan(struct visit *v)
+{
+	struct http_server *server = v->x->server;
+	v->may_lend = false;
+	if (atomic_fetch_add(&server->loans, 1) >= server->processors) {
+		(void)atomic_fetch_sub(&server->loans, 1);
+		return;
 	}
-	if (x->framing.state == FRAMING_LENGTH && x->framing.left < want)
-		want = (size_t)x->framing.left; /* what follows is another request's */
-	return socket_read(x->conn->fd, v->buffer, want);
+	struct loan *loan = &v->loan;
+	while (loan->count < LOAN_MAX &&
+	       (loan->buffers[loan->count] = buffers_take_spare(server->buffers)) != NULL)
+		loan->count++;
+	if (loan->count >= LOAN_MIN) {
+		v->budget += LOAN_VISIT_BYTES - VISIT_BYTES;
+		return;
+	}
+	while (loan->count > 0)
+		buffers_give(server->buffers, loan->buffers[--loan->count]);
+	(void)atomic_fetch_sub(&server->loans, 1);
 }
 
-/* A full buffer means that the client is fast: the next may be read while this one is passed on. */
-static void read_ahead(struct visit *v, size_t got)
+/* However the visit ends, nobody may read the buffers afterwards. */
+static enum body_result end_loan(struct visit *v, enum body_result result)
 {
 	struct exchange *x = v->x;
-	if (v->other == NULL || got < v->size || v->budget == 0)
-		return;
-	bool counted = x->framing.state == FRAMING_LENGTH;
-	if (counted && x->framing.left < got + v->size)
-		return;
-	if (v->ahead == NULL)
-		v->ahead = ahead_new();
-	v->reading_ahead = v->ahead != NULL &&
-			   ahead_start(v->ahead, exchange_pool(x), x->conn->fd, v->other, v->size);
+	struct loan *loan = &v->loan;
+	if (loan->count == 0)
+		return result;
+	for (unsigned i = 0; i < loan->count; i++) {
+		if (x->handler->settle(x, loan->buffers[i], HTTP_BUFFER, &v->err) != 0 &&
+		    result != BODY_REFUSED && result != BODY_GONE)
+			result = refuse(v);
+	}
+	while (loan->count > 0)
+		buffers_give(x->server->buffers, loan->buffers[--loan->count]);
+	(void)atomic_fetch_sub(&x->server->loans, 1);
+	return result;
 }
 
-/* What was read ahead of a body that ended, or is not wanted, is looked at by whoever comes next. */
-static enum body_result settle(struct visit *v, enum body_result result)
+/* The same as pull_socket(), into the next buffers of the loan. */
+static enum body_result pull_loan(struct visit *v)
 {
-	size_t got;
-	int failure;
-	if (v->reading_ahead && ahead_take(&v->ahead, &got, &failure) && got > 0 &&
-	    stash_put(&v->x->conn->stash, v->other, got) != 0)
-		result = BODY_GONE;
-	v->reading_ahead = false;
-	ahead_free(&v->ahead);
+	struct exchange *x = v->x;
+	struct loan *loan = &v->loan;
+	struct iovec pieces[LOAN_READ];
+	size_t want = within_body(x, (size_t)LOAN_READ * HTTP_BUFFER), got;
+	int n = 0;
+	for (size_t left = want; left > 0 && n < LOAN_READ; n++) {
+		char *buffer = loan->buffers[(loan->at + (unsigned)n) % loan->count];
+		size_t room = left < HTTP_BUFFER ? left : HTTP_BUFFER;
+		if (x->handler->settle(x, buffer, HTTP_BUFFER, &v->err) != 0)
+			return refuse(v);
+		pieces[n] = (struct iovec){buffer, room};
+		left -= room;
+	}
+	ssize_t came = socket_read_many(x->conn->fd, pieces, n);
+	if (came <= 0)
+		return nothing_read(came);
+	count_read(v, came);
+	got = (size_t)came;
+	enum body_result result = BODY_DONE;
+	for (int i = 0; got > 0; i++) {
+		size_t here = pieces[i].iov_len < got ? pieces[i].iov_len : got;
+		loan->at = (loan->at + 1) % loan->count;
+		got -= here;
+		if (result == BODY_DONE)
+			result = pass_on(v, true, pieces[i].iov_base, here);
+		else if (stash_put(&x->conn->stash, pieces[i].iov_base, here) != 0)
+			return BODY_GONE; /* what follows the refusal is looked at by whoever drains it */
+	}
 	return result;
 }
 
@@ -286,20 +307,15 @@ static enum body_result settle(struct visit *v, enum body_result result)
 static enum body_result pull_socket(struct visit *v)
 {
 	struct exchange *x = v->x;
-	struct conn *c = x->conn;
-	ssize_t got = next_bytes(v);
-	if (got == 0)
-		return BODY_GONE;
-	if (got < 0)
-		return errno == EAGAIN || errno == EWOULDBLOCK ? BODY_WAIT : BODY_GONE;
-	(void)atomic_fetch_add_explicit(&c->received, (uint64_t)got, memory_order_relaxed);
-	v->budget -= (size_t)got < v->budget ? (size_t)got : v->budget;
-	read_ahead(v, (size_t)got);
-	size_t used;
-	enum body_result result = unframe(v, v->buffer, (size_t)got, &used);
-	if (stash_put(&c->stash, v->buffer + used, (size_t)got - used) != 0)
-		return BODY_GONE;
-	return result;
+	if (v->loan.count > 0)
+		return pull_loan(v);
+	ssize_t got = socket_read(x->conn->fd, v->buffer, within_body(x, v->size));
+	if (got <= 0)
+		return nothing_read(got);
+	count_read(v, got);
+	if (v->may_lend && (size_t)got == v->size)
+		begin_loan(v);
+	return pass_on(v, false, v->buffer, (size_t)got);
 }
 
 static enum body_result pull_stream(struct visit *v)
@@ -307,8 +323,8 @@ static enum body_result pull_stream(struct visit *v)
 	struct exchange *x = v->x;
 	while (!framing_done(&x->framing)) {
 		enum body_result result = x->conn->stash.len > 0 ? pull_stash(v) : pull_socket(v);
-		if (result == BODY_WAIT && stay_for_more(v))
-			continue;
+		if (result == BODY_WAIT)
+			result = stay_for_more(v);
 		if (result != BODY_DONE)
 			return result;
 		if (v->budget == 0 && !framing_done(&x->framing))
@@ -341,24 +357,7 @@ static enum body_result pull_whole(struct visit *v)
 		have += (size_t)got;
 	}
 	stash_drop(&c->stash);
-	return unframe(v, v->buffer, n, &used);
-}
-
-/* A body that is large, or may be, gets a second buffer, if few others have one. */
-static enum body_result pull_large(struct visit *v)
-{
-	struct http_server *server = v->x->server;
-	bool large = v->x->framing.state != FRAMING_LENGTH || v->x->framing.left > AHEAD_FROM;
-	if (!large || v->size != BUFFER_BYTES)
-		return pull_stream(v);
-	size_t size;
-	if (atomic_fetch_add(&server->ahead, 1) < server->processors)
-		v->other = buffers_take(server->buffers, &size);
-	enum body_result result = settle(v, pull_stream(v));
-	if (v->other != NULL)
-		buffers_give(server->buffers, v->other);
-	(void)atomic_fetch_sub(&server->ahead, 1);
-	return result;
+	return unframe(v, false, v->buffer, n, &used);
 }
 
 /* Takes a buffer for a while. */
@@ -367,17 +366,16 @@ static enum body_result pull(struct exchange *x)
 	char spare[SPARE_BYTES];
 	struct visit v = {.x = x, .budget = VISIT_BYTES};
 	struct buffers *buffers = x->server->buffers;
-	void *buffer = buffers_take(buffers, &v.size);
-	v.buffer = buffer;
-	if (buffer == NULL) {
-		v.buffer = spare;
-		v.size = sizeof(spare);
-	}
+	void *buffer = buffers_take(buffers);
+	v.buffer = buffer != NULL ? buffer : spare;
+	v.size = buffer != NULL ? HTTP_BUFFER : sizeof(spare);
 	bool whole = x->framing.state == FRAMING_LENGTH && x->framing.left <= HTTP_SMALL_BODY &&
 		     x->head.content_length <= HTTP_SMALL_BODY && x->framing.left <= v.size;
-	enum body_result result = whole ? pull_whole(&v) : pull_large(&v);
+	bool large = x->framing.state != FRAMING_LENGTH || x->framing.left > LOAN_FROM;
+	v.may_lend = large && v.size == HTTP_BUFFER && x->handler->lend != NULL;
+	enum body_result result = whole ? pull_whole(&v) : end_loan(&v, pull_stream(&v));
 	if (buffer != NULL)
-		buffers_give(buffers, v.buffer);
+		buffers_give(buffers, buffer);
 	return result;
 }
 

@@ -74,6 +74,7 @@ void stash_drop(struct stash *s);
 int stash_put(struct stash *s, const void *data, size_t n); /* appends; -1 out of memory */
 void stash_take(struct stash *s, size_t n);
 ssize_t socket_read(int fd, void *data, size_t n); /* one recv, past the gate */
+ssize_t socket_read_many(int fd, struct iovec *pieces, int n);
 
 /* --- conn.c --- */
 struct conn *conn_new(struct http_server *server, struct MHD_Connection *mhd);

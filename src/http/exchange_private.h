@@ -125,15 +125,6 @@ void body_gather(struct exchange *x); /* before waiting for more: sets the socke
 /* Decides what becomes of the connection when an answer goes out before the body was read. */
 void body_abandon(struct exchange *x);
 
-/* --- ahead.c: another worker reads the next stretch while this one is passed on --- */
-struct ahead *ahead_new(void);
-/* Lets a worker read at most `want` bytes. Until ahead_take() the socket and the buffer are its own. False: it will not. */
-bool ahead_start(struct ahead *a, struct pool *workers, int fd, char *buffer, size_t want);
-/* What came; *failure is errno of a read that brought nothing (0: the stream's end), if *got is 0. False: no worker was free,
- * nothing was read, and *ahead has gone. */
-bool ahead_take(struct ahead **ahead, size_t *got, int *failure);
-void ahead_free(struct ahead **ahead); /* after ahead_take(), or before any start */
-
 /* --- reply.c, stream.c --- */
 void reply_init(struct exchange *x);
 /* makes x->response; -1 when not even an error could be made */

@@ -94,6 +94,16 @@ ssize_t socket_read(int fd, void *data, size_t n)
 	return got;
 }
 
+ssize_t socket_read_many(int fd, struct iovec *pieces, int n)
+{
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)n};
+	ssize_t got;
+	do {
+		got = recvmsg(fd, &message, MSG_DONTWAIT);
+	} while (got < 0 && errno == EINTR);
+	return got;
+}
+
 void stash_drop(struct stash *s)
 {
 	free(s->data);

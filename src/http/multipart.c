@@ -23,7 +23,7 @@
 
 #include "multipart_private.h"
 
-enum { PADDING_MAX = 128 /* blanks behind a boundary */ };
+enum { PADDING_MAX = MULTIPART_KEPT_MAX - 2 /* blanks behind a boundary */ };
 
 enum multipart_state {
 	MULTIPART_PREAMBLE,  /* before the first delimiter: dropped */
@@ -52,6 +52,9 @@ struct multipart {
 	size_t delimiter_len;
 	char delimiter[4 + MULTIPART_BOUNDARY_MAX + 1]; /* CR LF - - boundary */
 };
+
+_Static_assert(4 + MULTIPART_BOUNDARY_MAX <= MULTIPART_KEPT_MAX,
+	       "the delimiter's beginning is given at once");
 
 int multipart_new(const char *content_type, const struct multipart_events *events, void *context,
 		  struct multipart **out, struct err *err)

@@ -38,6 +38,7 @@ enum {
 	HTTP_SMALL_BODY = 64 * 1024, /* bodies up to here are handed over whole */
 	HTTP_SKIP_MAX =
 		1024 * 1024, /* so much of a refused body is passed over to keep the connection */
+	HTTP_BUFFER = 256 * 1024,
 	HTTP_STREAM_BLOCK = 64 * 1024, /* pieces of a streamed answer */
 };
 
@@ -78,7 +79,7 @@ struct http_server {
 	_Atomic bool quiescing;    /* answers say close */
 	_Atomic bool draining;     /* idle connections are closed */
 	_Atomic bool stopping;     /* everything is closed */
-	_Atomic int ahead;         /* workers that have somebody read ahead for them */
+	_Atomic int loans;         /* workers that receive into many buffers (body.c) */
 	_Atomic int staying;       /* workers that wait for a socket themselves */
 	int processors;
 	bool started;
@@ -95,10 +96,12 @@ bool server_may_suspend(struct http_server *server);
 /* One less of `suspended` or `exchanges`; the server may be gone when this returns. */
 void server_count_down(struct http_server *server, _Atomic int64_t *count);
 
-/* --- body.c: the shared buffers --- */
+/* --- buffers.c: the shared buffers, of HTTP_BUFFER bytes --- */
 int buffers_new(size_t bytes, struct buffers **out, struct err *err);
 void buffers_free(struct buffers **buffers);
-void *buffers_take(struct buffers *buffers, size_t *size); /* NULL when all are out */
+void *buffers_take(struct buffers *buffers); /* NULL when all are out */
+/* NULL also when hardly more than a quarter is there: for who could do without */
+void *buffers_take_spare(struct buffers *buffers);
 void buffers_give(struct buffers *buffers, void *buffer);
 
 /* Which way an epoll event of the pump leads. */

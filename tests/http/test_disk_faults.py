@@ -394,6 +394,25 @@ class CallSites(DiskCase):
     def test_a_full_disk_at_any_call_of_a_large_put(self):
         self.sweep(self.put_large, ("ENOSPC", "EDQUOT"))
 
+    def test_a_disk_that_fails_at_any_write_of_a_large_put(self):
+        """Whichever of its two workers writes just then."""
+        rule = "pwrite below=%s path=/objects/0" % self.server.data_dir
+        self.shim.set(rule)
+        self.remove(self.put_large())
+        writes = self.shim.calls()[0]
+        self.assertGreater(writes, 8)
+        for nth in (1, 2, 5, writes // 4, writes // 2):  # how many there are depends on how the bytes come
+            for error, statuses in self.STATUS.items():
+                with self.subTest(nth=nth, error=error), self.stores_nothing():
+                    self.shim.set("%s nth=%d error=%s" % (rule, nth, error))
+                    answer = self.put_large()
+                    hits = self.shim.hits()[0]
+                    self.shim.clear()
+                    self.assertGreater(hits, 0)
+                    self.assertIn(answer.status, statuses)
+                self.wait_until_ready()
+        self.assert_works()
+
     def test_a_full_disk_at_any_call_of_a_form(self):
         self.sweep(self.form, ("ENOSPC", "EDQUOT"))
 
@@ -533,8 +552,9 @@ class ASlowDisk(DiskCase):
 
     def slow_down(self, uploads):
         """Clients that upload until the end of the test; their answers."""
-        # Not pwrite: a new segment of the journal is many of those, and a real disk takes them all in one go.
-        self.shim.set("write,fsync,fdatasync kind=file below=%s delay=1000" % self.server.data_dir)
+        # Not all of pwrite: a new segment of the journal is many of those, and a real disk takes them all in one go.
+        self.shim.set("fsync,fdatasync kind=file below=%s delay=1000" % self.server.data_dir,
+                      "pwrite kind=file below=%s path=/objects/ delay=1000" % self.server.data_dir)
         answers, stop = [], threading.Event()
 
         def client(number):

@@ -246,13 +246,22 @@ static enum http_verdict check_describe(struct exchange *x)
 
 static const struct http_handler memory_handler = {.check = check_memory};
 static const struct http_handler worker_handler = {.finish = finish_worker};
-static const struct http_handler upload_handler = {check_upload, body_upload, finish_upload,
-						   on_release, true};
+static const struct http_handler upload_handler = {.check = check_upload,
+						   .body = body_upload,
+						   .finish = finish_upload,
+						   .release = on_release,
+						   .takes_body = true};
 static const struct http_handler refuse_handler = {.check = check_refuse, .takes_body = true};
-static const struct http_handler refuse_body_handler = {check_upload, body_refuse, finish_upload,
-							on_release, true};
-static const struct http_handler defer_handler = {check_upload, body_upload, finish_defer,
-						  on_release, true};
+static const struct http_handler refuse_body_handler = {.check = check_upload,
+							.body = body_refuse,
+							.finish = finish_upload,
+							.release = on_release,
+							.takes_body = true};
+static const struct http_handler defer_handler = {.check = check_upload,
+						  .body = body_upload,
+						  .finish = finish_defer,
+						  .release = on_release,
+						  .takes_body = true};
 static const struct http_handler at_once_handler = {.finish = finish_at_once};
 static const struct http_handler again_handler = {.finish = finish_again};
 static const struct http_handler block_handler = {.finish = finish_block};

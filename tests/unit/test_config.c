@@ -56,7 +56,7 @@ static void every_default_is_allowed_by_its_own_row(void **state)
 	const struct config *config = *state;
 	assert_non_null(config);
 	assert_int_equal(config_number(config, CONFIG_SERVER_IDLE_TIMEOUT), 60000);
-	assert_int_equal(config_number(config, CONFIG_SERVER_BUFFER_MEMORY), 8 << 20);
+	assert_int_equal(config_number(config, CONFIG_SERVER_BUFFER_MEMORY), 16 << 20);
 	assert_int_equal(config_number(config, CONFIG_LIMITS_MAX_UPLOAD), -1);
 	assert_string_equal(config_item(config, CONFIG_SERVER_LISTEN, 0), "127.0.0.1:8080");
 	assert_null(config_item(config, CONFIG_SERVER_LISTEN, 1));

@@ -38,6 +38,14 @@ struct http_handler {
 	void (*finish)(struct exchange *x);
 	void (*release)(struct exchange *x);
 	bool takes_body; /* false: a request body is 413 unless it is empty */
+	/*
+	 * body() of who sends fast, all three or none: data stays as it is until settle() has returned for it, so another can
+	 * work on it meanwhile. settle() may come more than once, for parts, for what was never lent, and after any of these
+	 * failed. help() comes when nothing is there to be lent, and does a piece of what is left to do: 1; 0 there is none; -1.
+	 */
+	int (*lend)(struct exchange *x, const void *data, size_t n, struct err *err);
+	int (*help)(struct exchange *x, struct err *err);
+	int (*settle)(struct exchange *x, const void *data, size_t n, struct err *err);
 };
 
 /* --- the request --- */

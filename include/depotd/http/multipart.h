@@ -16,7 +16,12 @@
 
 #include "depotd/base/err.h"
 
-enum { MULTIPART_BOUNDARY_MAX = 70, MULTIPART_HEADERS_MAX = 16 * 1024, MULTIPART_PARTS_MAX = 1000 };
+enum {
+	MULTIPART_BOUNDARY_MAX = 70,
+	MULTIPART_HEADERS_MAX = 16 * 1024,
+	MULTIPART_PARTS_MAX = 1000,
+	MULTIPART_KEPT_MAX = 130, /* bytes of its own that the reader may give as data at once */
+};
 
 struct multipart_part {
 	const char *name;     /* the field's name */
@@ -29,6 +34,7 @@ struct multipart_part {
 /* Each returns 0, or -1 with err: the reader stops and returns that. Pointers live during the call. */
 struct multipart_events {
 	int (*part_begin)(void *context, const struct multipart_part *part, struct err *err);
+	/* data is of the stretch that was fed, or at most MULTIPART_KEPT_MAX bytes of what the reader has kept. */
 	int (*part_data)(void *context, const void *data, size_t n, struct err *err);
 	int (*part_end)(void *context, struct err *err);
 };

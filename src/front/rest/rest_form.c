@@ -37,6 +37,7 @@ struct form {
 	enum part_kind kind;
 	struct buf field_name, field, client_type;
 	bool has_client_type, no_file_name;
+	bool lent; /* what is being fed stays as it is until form_settle() */
 	bool has_part_digest[2];
 	unsigned char part_digest[2][SHA256_LEN];
 	struct upload *current;
@@ -185,6 +186,9 @@ static int begin_file(struct form *form, struct err *err)
 	return upload_begin(rest_front(form->x)->core, &intent, &form->current, err);
 }
 
+/* The reader's own bytes do not stay. */
+_Static_assert((int)MULTIPART_KEPT_MAX <= (int)UPLOAD_COPIED, "what the reader has kept is copied");
+
 static int part_data(void *context, const void *data, size_t n, struct err *err)
 {
 	struct form *form = context;
@@ -192,7 +196,8 @@ static int part_data(void *context, const void *data, size_t n, struct err *err)
 	if (form->kind == PART_FILE) {
 		if (!form->current && begin_file(form, err) < 0)
 			return -1;
-		return upload_write(form->current, data, n, err);
+		return form->lent ? upload_lend(form->current, data, n, err)
+				  : upload_write(form->current, data, n, err);
 	}
 	if (form->kind == PART_FIELD) {
 		buf_append(&form->field, data, n);
@@ -225,6 +230,8 @@ static int part_end(void *context, struct err *err)
 		if (begin_file(form, err) < 0)
 			return -1;
 	}
+	if (upload_settle_all(form->current, err) < 0)
+		return -1;
 	form->records[form->n] = NULL;
 	form->uploads[form->n++] = form->current;
 	form->current = NULL;
@@ -285,16 +292,46 @@ static enum http_verdict form_check(struct exchange *x)
 	return rest_key_enter(x, &form->key) ? HTTP_GO_ON : HTTP_ANSWERED;
 }
 
+/* What body() and its like answer. */
+static int go_on(struct form *form, int rc)
+{
+	if (rc < 0) {
+		rest_key_leave(form->key);
+		form_drop(form);
+	}
+	return rc;
+}
+
+static int feed(struct form *form, bool lent, const void *data, size_t n, struct err *err)
+{
+	form->lent = lent;
+	if (form->content_digest && digest_update(form->content_digest, data, n, err) < 0)
+		return go_on(form, -1);
+	return go_on(form, multipart_feed(form->reader, data, n, err));
+}
+
 static int form_body(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	return feed(exchange_state(x), false, data, n, err);
+}
+
+static int form_lend(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	return feed(exchange_state(x), true, data, n, err);
+}
+
+static int form_help(struct exchange *x, struct err *err)
 {
 	struct form *form = exchange_state(x);
 
-	if ((!form->content_digest || digest_update(form->content_digest, data, n, err) == 0) &&
-	    multipart_feed(form->reader, data, n, err) == 0)
-		return 0;
-	rest_key_leave(form->key);
-	form_drop(form);
-	return -1;
+	return go_on(form, form->current ? upload_help(form->current, err) : 0);
+}
+
+static int form_settle(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	struct form *form = exchange_state(x);
+
+	return go_on(form, form->current ? upload_settle(form->current, data, n, err) : 0);
 }
 
 static int check_body_digest(struct form *form, struct err *err)
@@ -414,6 +451,9 @@ static void form_finish(struct exchange *x)
 
 const struct http_handler rest_form = {.check = form_check,
 				       .body = form_body,
+				       .lend = form_lend,
+				       .help = form_help,
+				       .settle = form_settle,
 				       .finish = form_finish,
 				       .release = form_release,
 				       .takes_body = true};

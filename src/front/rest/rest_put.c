@@ -116,16 +116,44 @@ static int begin(struct exchange *x, struct put *put, struct err *err)
 	return upload_begin(rest_front(x)->core, &intent, &put->upload, err);
 }
 
+/* What body() and its like answer. */
+static int go_on(struct put *put, int rc)
+{
+	if (rc < 0) {
+		rest_key_leave(put->key);
+		put_drop(put);
+	}
+	return rc;
+}
+
 static int put_body(struct exchange *x, const void *data, size_t n, struct err *err)
 {
 	struct put *put = exchange_state(x);
+	int rc = put->upload ? 0 : begin(x, put, err);
 
-	if ((put->upload || begin(x, put, err) == 0) &&
-	    upload_write(put->upload, data, n, err) == 0)
-		return 0;
-	rest_key_leave(put->key);
-	put_drop(put);
-	return -1;
+	return go_on(put, rc < 0 ? rc : upload_write(put->upload, data, n, err));
+}
+
+static int put_lend(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	struct put *put = exchange_state(x);
+	int rc = put->upload ? 0 : begin(x, put, err);
+
+	return go_on(put, rc < 0 ? rc : upload_lend(put->upload, data, n, err));
+}
+
+static int put_help(struct exchange *x, struct err *err)
+{
+	struct put *put = exchange_state(x);
+
+	return go_on(put, put->upload ? upload_help(put->upload, err) : 0);
+}
+
+static int put_settle(struct exchange *x, const void *data, size_t n, struct err *err)
+{
+	struct put *put = exchange_state(x);
+
+	return go_on(put, put->upload ? upload_settle(put->upload, data, n, err) : 0);
 }
 
 /* The exchange was deferred. */
@@ -218,6 +246,9 @@ static void put_finish(struct exchange *x)
 
 const struct http_handler rest_put = {.check = put_check,
 				      .body = put_body,
+				      .lend = put_lend,
+				      .help = put_help,
+				      .settle = put_settle,
 				      .finish = put_finish,
 				      .release = put_release,
 				      .takes_body = true};
