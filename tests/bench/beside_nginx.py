@@ -45,16 +45,25 @@ def large(bench):
     with peers.nginx(root, os.path.join(bench.run, "nginx")) as theirs, \
             peers.depotd(bench.options.depotd, data, os.path.join(bench.run, "depotd")) as ours:
         sha = sha_seconds(path)
+        for server, name in ((theirs, "big"), (ours, "files/big")):  # for the downloads
+            peers.put_file(server, path, name)
+        url = newest(ours)
         for turn in range(bench.rounds + 1):  # the first one warms up
-            # Who comes second finds memory that the machine has at hand, or does not: they take turns.
-            order = (ours, theirs) if turn % 2 else (theirs, ours)
-            put = {server: timed_put(server, path, "files/big" if server is ours else "big") for server in order}
-            url = newest(ours)
-            get = {server: peers.get_file(server, url if server is ours else "/big") for server in order}
-            peers.delete(ours.url + url)
-            form = peers.send_form(ours, path)
-            peers.delete(ours.url + newest(ours))
-            os.unlink(os.path.join(root, "big"))
+            # Where memory that was just freed comes first, who comes later finds less of it: they take turns, and leave nothing.
+            order = ["ours", "theirs", "form"][turn % 3:] + ["ours", "theirs", "form"][:turn % 3]
+            put = {}
+            for what in order:
+                if what == "theirs":
+                    put[theirs] = timed_put(theirs, path, "put")
+                    os.unlink(os.path.join(root, "put"))
+                    continue
+                if what == "form":
+                    form = peers.send_form(ours, path)
+                else:
+                    put[ours] = timed_put(ours, path, "files/put")
+                peers.delete(ours.url + newest(ours))
+            get = {server: peers.get_file(server, url if server is ours else "/big")
+                   for server in ((ours, theirs) if turn % 2 else (theirs, ours))}
             if turn or bench.options.smoke:
                 puts.append((put[theirs][0], put[ours][0]))
                 forms.append((put[ours][0], form))
