@@ -8,6 +8,7 @@
  *   this reader           21 GB/s        19 GB/s         0.79 GB/s
  *   MHD_PostProcessor     25 GB/s         9 GB/s         0.18 GB/s
  *
+ * That was with memmem() alone; find_delimiter() makes it half as much again for random bytes, a fifth for text, and nothing worse.
  * Both outrun SHA-256 many times over, so strictness decides: MHD_PostProcessor gives names with their escapes, knows no
  * filename*, hides all headers but three, has no limit on parts, and does not tell an absent file name from an empty one or a
  * last part from one that the end of the body cut off. It also needs libmicrohttpd to have seen the request's headers.
@@ -23,7 +24,10 @@
 
 #include "multipart_private.h"
 
-enum { PADDING_MAX = MULTIPART_KEPT_MAX - 2 /* blanks behind a boundary */ };
+enum {
+	PADDING_MAX = MULTIPART_KEPT_MAX - 2, /* blanks behind a boundary */
+	PAIRS = 8192,                         /* bits */
+};
 
 enum multipart_state {
 	MULTIPART_PREAMBLE,  /* before the first delimiter: dropped */
@@ -51,10 +55,23 @@ struct multipart {
 	char padding[PADDING_MAX + 2];
 	size_t delimiter_len;
 	char delimiter[4 + MULTIPART_BOUNDARY_MAX + 1]; /* CR LF - - boundary */
+	unsigned char pairs[PAIRS / 8];                 /* a bit for each two neighbours of it */
 };
 
 _Static_assert(4 + MULTIPART_BOUNDARY_MAX <= MULTIPART_KEPT_MAX,
 	       "the delimiter's beginning is given at once");
+
+static unsigned pair_hash(const char *at)
+{
+	return ((unsigned)(unsigned char)at[0] << 5 ^ (unsigned char)at[1]) % PAIRS;
+}
+
+/* Whether the two bytes may stand next to each other in the delimiter. */
+static unsigned pair_bit(const struct multipart *m, const char *at)
+{
+	unsigned hash = pair_hash(at);
+	return (unsigned)m->pairs[hash / 8] >> hash % 8 & 1;
+}
 
 int multipart_new(const char *content_type, const struct multipart_events *events, void *context,
 		  struct multipart **out, struct err *err)
@@ -70,6 +87,10 @@ int multipart_new(const char *content_type, const struct multipart_events *event
 		return -1;
 	}
 	m->delimiter_len = strlen(m->delimiter);
+	for (size_t i = 0; i + 1 < m->delimiter_len; i++) {
+		unsigned hash = pair_hash(m->delimiter + i);
+		m->pairs[hash / 8] |= (unsigned char)(1U << hash % 8);
+	}
 	m->matched = 2; /* at the very start a delimiter needs no CRLF */
 	m->borrowed = 2;
 	*out = m;
@@ -114,6 +135,38 @@ static size_t tail_match(const struct multipart *m, const char *data, size_t n)
 	return 0;
 }
 
+/*
+ * The first delimiter in data[0..n), or NULL. An occurrence of L bytes has L-1 pairs of neighbours, so one of them is at one of the
+ * places L-1 apart: only these are looked at, four at once, as none of these looks waits for another. memmem() sees to where such a
+ * pair may be the delimiter's: to more and more at once, as long as there is one wherever that ends.
+ */
+static const char *find_delimiter(const struct multipart *m, const char *data, size_t n)
+{
+	enum { WINDOW_MAX = 16 * 1024 };
+	size_t length = m->delimiter_len, stride = length - 1, place = stride - 1;
+	size_t window = 2 * stride;
+	while (place + 3 * stride + 1 < n) {
+		const char *at = data + place;
+		if ((pair_bit(m, at) | pair_bit(m, at + stride) | pair_bit(m, at + 2 * stride) |
+		     pair_bit(m, at + 3 * stride)) == 0) {
+			place += 4 * stride;
+			window = 2 * stride;
+			continue;
+		}
+		while (pair_bit(m, data + place) == 0)
+			place += stride;
+		const char *from = data + place - (stride - 1), *found;
+		size_t left = (size_t)(data + n - from);
+		found = memmem(from, window < left ? window : left, m->delimiter, length);
+		if (found != NULL || window >= left)
+			return found;
+		place += window - stride; /* what begins before that was looked at whole */
+		window = window < WINDOW_MAX ? 2 * window : window;
+	}
+	size_t rest = place - (stride - 1);
+	return rest < n ? memmem(data + rest, n - rest, m->delimiter, length) : NULL;
+}
+
 /* Data or preamble: passes it on up to the next delimiter. How much was consumed, or -1. */
 static ssize_t step_data(struct multipart *m, const char *data, size_t n, struct err *err)
 {
@@ -130,7 +183,7 @@ static ssize_t step_data(struct multipart *m, const char *data, size_t n, struct
 		}
 		return used == n || give_matched(m, err) == 0 ? (ssize_t)used : -1;
 	}
-	const char *found = memmem(data, n, m->delimiter, m->delimiter_len);
+	const char *found = find_delimiter(m, data, n);
 	if (found != NULL) {
 		m->state = MULTIPART_DELIMITED;
 		m->matched = m->delimiter_len;

@@ -324,6 +324,55 @@ static void binary_data_passes_unchanged(void **state)
 	free(body);
 }
 
+/* Long stretches are looked through in strides: whatever stands where, and wherever the delimiter is. */
+static void the_delimiter_is_found_at_any_place_in_long_data(void **state)
+{
+	static const char *const boundaries[] = {
+		"B", "BB", "-----------------------------x1",
+		"0123456789012345678901234567890123456789012345678901234567890123456789"};
+	(void)state;
+	unsigned seed = 7;
+	for (size_t b = 0; b < 4; b++) {
+		char type[120], delimiter[80], body[4000], data[3000];
+		snprintf(type, sizeof(type), "multipart/form-data; boundary=%s", boundaries[b]);
+		int length = snprintf(delimiter, sizeof(delimiter), "\r\n--%s", boundaries[b]);
+		for (size_t size = 0; size < 1500; size++) {
+			/* Made of pieces of the delimiter, or of anything else; never of the whole of it. */
+			size_t n = 0;
+			while (n < size) {
+				seed = seed * 1103515245 + 12345;
+				unsigned r = seed >> 16;
+				size_t from = r % (unsigned)length, piece = 1 + (r >> 4) % 9;
+				if (size % 2)
+					data[n++] = (char)('a' + r % 26);
+				else
+					for (; piece > 0 && from < (size_t)length && n < size;
+					     piece--)
+						data[n++] = delimiter[from++];
+			}
+			data[n] = '\0';
+			/* At its very beginning the empty line is half of a delimiter. */
+			if (memmem(data, n, delimiter, (size_t)length) != NULL ||
+			    strncmp(data, delimiter + 2, (size_t)length - 2) == 0)
+				continue;
+			int head = snprintf(body, sizeof(body), "--%s\r\n" FIELD("f") "\r\n",
+					    boundaries[b]);
+			memcpy(body + head, data, n);
+			int tail = snprintf(body + head + n, sizeof(body) - (size_t)head - n,
+					    "%s--\r\n", delimiter);
+			struct record r = {0};
+			struct err err;
+			assert_int_equal(read_in_pieces(type, body, (size_t)head + n + (size_t)tail,
+							(size_t)head + n + (size_t)tail, 1, &r,
+							&err),
+					 0);
+			assert_int_equal(r.text.len, strlen("[f|-]") + n + 1);
+			assert_memory_equal(r.text.data + strlen("[f|-]"), data, n);
+			buf_release(&r.text);
+		}
+	}
+}
+
 static void a_large_stretch_is_passed_on_where_it_lies(void **state)
 {
 	(void)state;
@@ -505,6 +554,7 @@ int main(void)
 		cmocka_unit_test(header_lines_may_be_folded),
 		cmocka_unit_test(header_names_are_of_any_case_and_others_are_ignored),
 		cmocka_unit_test(binary_data_passes_unchanged),
+		cmocka_unit_test(the_delimiter_is_found_at_any_place_in_long_data),
 		cmocka_unit_test(a_large_stretch_is_passed_on_where_it_lies),
 		cmocka_unit_test(hundreds_of_parts_are_taken_and_thousands_refused),
 		cmocka_unit_test(a_form_without_parts_is_whole),
