@@ -312,7 +312,7 @@ class CallSites(DiskCase):
     # Where only the journal is full, small files are made durable one by one without it.
     JOURNAL = ("pwrite", "fdatasync")
     STATUS = {"ENOSPC": (507,), "EDQUOT": (507,), "EIO": (500, 503), "EROFS": (500, 503)}
-    SMALL, LARGE = pattern_bytes(3000), pattern_bytes(9 * MIB)
+    SMALL, LARGE = pattern_bytes(3000), pattern_bytes(16 * MIB)
 
     def setUp(self):
         super().setUp()
