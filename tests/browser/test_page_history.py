@@ -75,6 +75,18 @@ class HistoryTest(PageTestCase):
         self.browser.press(ESCAPE)
         self.browser.wait(lambda: self.viewing() is None and self.at("/"), "the plain address")
 
+    def test_back_and_forward_in_one_go_leave_the_view_open(self):
+        """The dialog says that it closed a moment after it did: by then it is open again."""
+        self.upload("again.txt", b"x")
+        address = "/#" + self.stored("again.txt")["id"]
+        self.click(self.row("again.txt") + " .name")
+        self.wait_for(address)
+        for _ in range(5):
+            self.browser.script("addEventListener('popstate', () => history.forward(), { once: true }); history.back();")
+            self.browser.wait(lambda: self.viewing() == "again.txt" and self.at(address), "the view again")
+        self.browser.press(ESCAPE)
+        self.browser.wait(lambda: self.viewing() is None and self.at("/"), "the plain address")
+
     def test_a_view_leaves_one_step_behind_however_many_files_were_looked_at(self):
         for name in ("first.txt", "second.txt", "third.txt"):
             self.upload(name, b"x")

@@ -267,7 +267,9 @@ export function open(file, { edit = false } = {}) {
 // The address names the file that is open: it can be shared and reloaded, and the browser's Back closes the view.
 async function remember() {
 	if (leaving) await leaving.done;
-	if (dialog.open && named() !== current.id) history.pushState({ viewing: true }, "", `#${current.id}`);
+	if (!dialog.open || named() === current.id) return;
+	if (history.state?.viewing) history.replaceState(history.state, "", `#${current.id}`);
+	else history.pushState({ viewing: true }, "", `#${current.id}`);
 }
 
 function named() {
@@ -310,6 +312,7 @@ async function follow() {
 }
 
 function closed() {
+	if (dialog.open) return; // the event comes a moment later: it was opened again meanwhile
 	forgetAddress();
 	const row = rowOf(current.id);
 	clear();
