@@ -71,12 +71,13 @@ int body_send_continue(struct exchange *x)
 void body_abandon(struct exchange *x)
 {
 	struct conn *c = x->conn;
-	if (framing_done(&x->framing))
+	bool endless = x->reply.status == 411; /* what follows may be meant as its body */
+	if (framing_done(&x->framing) && !endless)
 		return;
 	uint64_t left = x->framing.state == FRAMING_LENGTH ? x->framing.left : 0;
 	/* Whether a client that waits for 100 will send the body after a refusal is its own choice (RFC 9110 §10.1.1). */
 	bool unsure = x->head.expect_continue && !x->continue_sent && c->stash.len == 0;
-	if (unsure || x->framing.state == FRAMING_BROKEN || left > HTTP_SKIP_MAX) {
+	if (endless || unsure || x->framing.state == FRAMING_BROKEN || left > HTTP_SKIP_MAX) {
 		c->close = true;
 		c->linger = true;
 	}

@@ -345,6 +345,7 @@ static int check_framing(struct head *head, struct err *err)
 	if (find_single(head, "Content-Length", &length, err) != 0 ||
 	    find_single(head, "Transfer-Encoding", &coding, err) != 0)
 		return -1;
+	head->has_length = length != NULL || coding != NULL;
 	if (coding != NULL) {
 		if (length != NULL)
 			return err_set(err, ERR_INVALID,

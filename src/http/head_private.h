@@ -33,6 +33,7 @@ struct head {
 	unsigned field_count;
 	unsigned minor;         /* HTTP/1.minor: 0 or 1 */
 	int64_t content_length; /* 0 without a body, HEAD_CHUNKED */
+	bool has_length;        /* Content-Length or Transfer-Encoding was there */
 	bool expect_continue;   /* the client waits for 100 Continue before it sends the body */
 	bool keep_alive;        /* the client is ready to send another request */
 	bool is_head;

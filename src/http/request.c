@@ -96,6 +96,11 @@ int64_t exchange_content_length(const struct exchange *x)
 	return x->head.content_length;
 }
 
+bool exchange_has_length(const struct exchange *x)
+{
+	return x->head.has_length;
+}
+
 bool exchange_wants_html(struct exchange *x)
 {
 	return accept_prefers_html(exchange_header(x, "Accept"));

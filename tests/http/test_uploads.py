@@ -131,6 +131,18 @@ class FramingOfABody(DepotCase):
         self.assertEqual((response.status, response.json()["size"]), (201, 3))
         self.assertFalse(response.keeps_alive)
 
+    def test_a_request_that_says_no_length_is_refused_and_what_follows_is_no_request(self):
+        for version, more in ((b"1.0", b""), (b"1.0", b"Connection: keep-alive\r\n"), (b"1.1", b"Host: h\r\n"),
+                              (b"1.1", b"Host: h\r\nExpect: 100-continue\r\n")):
+            for line in (b"PUT /files/old.txt", b"POST /files"):
+                with self.subTest(version=version, line=line, more=more), self.stores_nothing():
+                    connection = self.connect()
+                    connection.send(line + b" HTTP/" + version + b"\r\n" + more + b"\r\n" + raw_http.encode_request("PUT", "/files/hidden", [], b"x"))
+                    response = connection.read_response()
+                    self.assert_refused(response, "Content-Length", status=411)
+                    self.assertFalse(response.keeps_alive)
+                    self.assertEqual(connection.wait_for_end(), b"")
+
     def test_expect_100_continue_is_answered_before_the_body(self):
         connection = self.connect()
         connection.send(raw_http.encode_request("PUT", "/files/expected", [("Content-Length", "5"), ("Expect", "100-continue")]))

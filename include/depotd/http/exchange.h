@@ -66,6 +66,11 @@ void exchange_query(const struct exchange *x, size_t i, const char **key, const 
 const char *exchange_query_get(const struct exchange *x, const char *key);
 /* Declared Content-Length; 0 without a body; -1 for chunked. */
 int64_t exchange_content_length(const struct exchange *x);
+/*
+ * Content-Length or Transfer-Encoding was there. Without either there is no body (RFC 9112 §6.3), unless its sender means it to end
+ * with the connection. An answer 411 ends that.
+ */
+bool exchange_has_length(const struct exchange *x);
 /* Whether Accept prefers text/html to JSON (a browser navigates). */
 bool exchange_wants_html(struct exchange *x);
 const char *exchange_request_id(const struct exchange *x);

@@ -106,6 +106,9 @@ bool rest_refuse_upload(struct exchange *x, struct blob_reservation *room)
 	else if (exchange_header(x, "Content-Range"))
 		err_set(&err, ERR_INVALID,
 			"Content-Range has no meaning here: a file is sent whole");
+	else if (!exchange_has_length(x))
+		err_set(&err, ERR_LENGTH_REQUIRED,
+			"neither Content-Length nor Transfer-Encoding says how long the body is");
 	else if (front->max_upload >= 0 && length > front->max_upload)
 		err_set(&err, ERR_TOO_LARGE, "the body has %lld bytes, at most %lld are taken",
 			(long long)length, (long long)front->max_upload);
