@@ -71,13 +71,14 @@ int body_send_continue(struct exchange *x)
 void body_abandon(struct exchange *x)
 {
 	struct conn *c = x->conn;
-	bool endless = x->reply.status == 411; /* what follows may be meant as its body */
-	if (framing_done(&x->framing) && !endless)
-		return;
-	uint64_t left = x->framing.state == FRAMING_LENGTH ? x->framing.left : 0;
+	const struct framing *f = &x->framing;
+	bool done = framing_done(f), chunked = !done && f->state != FRAMING_LENGTH;
+	/* Who said no length may have meant what follows; and of chunks that were too much already nobody knows the end. */
+	bool endless = x->reply.status == 411 || (x->reply.status == 413 && chunked);
 	/* Whether a client that waits for 100 will send the body after a refusal is its own choice (RFC 9110 §10.1.1). */
-	bool unsure = x->head.expect_continue && !x->continue_sent && c->stash.len == 0;
-	if (endless || unsure || x->framing.state == FRAMING_BROKEN || left > HTTP_SKIP_MAX) {
+	bool unsure = !done && x->head.expect_continue && !x->continue_sent && c->stash.len == 0;
+	bool long_rest = f->state == FRAMING_LENGTH && f->left > HTTP_SKIP_MAX;
+	if (endless || unsure || long_rest || f->state == FRAMING_BROKEN) {
 		c->close = true;
 		c->linger = true;
 	}

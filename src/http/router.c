@@ -150,7 +150,7 @@ static int take_params(const struct compiled *c, const struct segment *path, str
 	return 0;
 }
 
-/* A path that no other row knows, whatever the method: all of it behind the row's literal beginning is one parameter. */
+/* A path or a method that no other row knows: all of it behind the row's literal beginning is one parameter. */
 static int match_rest(const struct router *router, unsigned method, const char *path,
 		      struct arena *arena, struct router_match *out, struct err *err)
 {
@@ -233,8 +233,9 @@ int router_match(const struct router *router, const char *method, const char *pa
 			best_score = s;
 		}
 	}
-	if (set == 0)
-		return match_rest(router, wanted, path, arena, out, err);
+	int rest = best == NULL ? match_rest(router, wanted, path, arena, out, err) : 0;
+	if (rest != 0 || set == 0)
+		return rest;
 	if (best == NULL) {
 		render_allow(set, out->allow);
 		return err_set(err, ERR_METHOD, "%s is not served here", method);

@@ -49,6 +49,19 @@ class WhatAFormStores(DepotCase):
             self.assertAlmostEqual(lasts.total_seconds(), 3600, delta=5)
             self.assertEqual(self.metadata(f["id"]), f)
 
+    def test_the_query_says_the_same_things_as_it_does_for_put(self):
+        response = self.post([file("f", "a.txt"), field("tags", "field"), field("k", "field")],
+                             target="/files?tags=one,two&attr.k=query&visibility=public&expires_in=1h")
+        stored, = response.json()["files"]
+        self.assertEqual((stored["tags"], stored["visibility"]), (["one", "two", "field"], "public"))
+        self.assertEqual(stored["attributes"], {"k": ["query", "field"]})
+        self.assertIsNotNone(stored["expires_at"])
+
+    def test_a_query_that_says_something_else_is_refused(self):
+        for query, mention in (("nonsense=1", "nonsense"), ("tags=" + "x" * 65, "tag"), ("attr.=1", "attr."), ("expires_in=soon", "expires_in")):
+            with self.subTest(query=query), self.stores_nothing():
+                self.assert_refused(self.post([file("f", "a.txt")], target="/files?" + query), mention)
+
     def test_any_other_text_field_becomes_an_attribute(self):
         (stored,) = self.post_files([file("f", "a.txt"), field("who", "ann"), field("who", "bob"), field("camera.lens.mm", "50"),
                                      field("note", "two\r\nlines – ünd"), field("n", "007"), field("empty", "")])
@@ -500,13 +513,29 @@ class LimitedForms(DepotCase):
         self.assert_refused(self.check(connection.read_response()), status=413)
 
     def test_a_chunked_form_over_the_limit_is_413_and_stores_nothing(self):
-        body = encode_form([file("a", "small.txt"), file("b", "large.bin", pattern_bytes(3 * MIB))])
-        with self.stores_nothing():
-            connection = self.connect()
-            connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()),
-                                                                       ("Transfer-Encoding", "chunked")]))
-            connection.send_until_answered([raw_http.chunked(raw_http.in_pieces(body, 65536))])
-            self.assert_refused(self.check(connection.read_response()), status=413)
+        """However its bytes are spread, it is the body that has a limit."""
+        small, noise = file("a", "small.txt"), pattern_bytes(2 * MIB)
+        for what, body in (("one file", encode_form([small, file("b", "large.bin", noise)])),
+                           ("many files", encode_form([file("f%d" % i, "f%d" % i, noise[:100_000]) for i in range(20)])),
+                           ("a preamble", encode_form([small], preamble=noise)), ("an epilogue", encode_form([small], epilogue=noise))):
+            with self.subTest(what=what), self.stores_nothing():
+                connection = self.connect()
+                connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()),
+                                                                           ("Transfer-Encoding", "chunked")]))
+                connection.send_until_answered([raw_http.chunked(raw_http.in_pieces(body, 65536))])
+                response = self.check(connection.read_response())
+                self.assert_refused(response, status=413)
+                self.assertFalse(response.keeps_alive)
+
+    def test_a_chunked_form_of_exactly_the_limit_is_taken(self):
+        rest = MIB - len(encode_form([file("a", "a.bin", b"")]))
+        for more, status in ((0, 201), (1, 413)):
+            with self.subTest(more=more):
+                body = encode_form([file("a", "a.bin", pattern_bytes(rest + more))])
+                connection = self.connect()
+                connection.send(raw_http.encode_request("POST", "/files", [("Content-Type", content_type()), ("Transfer-Encoding", "chunked")]) +
+                                raw_http.chunked(raw_http.in_pieces(body, 65536)))
+                self.assertEqual(connection.read_response().status, status)
 
 
 class RepeatedForms(DepotCase):

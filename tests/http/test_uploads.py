@@ -293,7 +293,7 @@ class NamesOfAPut(DepotCase):
                               ("C%3A%5CUsers%5Cme%5Cdoc.txt", "doc.txt"), ("%5C%5Cserver%5Cshare%5Cx.doc", "x.doc"),
                               ("mixed%2Fand%5Cback.txt", "back.txt"), ("a%5Cb%2Fc.txt", "c.txt"), ("%2F%2F%2Fthree", "three"),
                               ("dir/file.txt", "file.txt"), ("a/b/c/d/e/f/g/h/i/deep%20er.txt", "deep er.txt"), ("/x.txt", "x.txt"),
-                              ("../../etc/passwd", "passwd"), ("mixed/and%5Cback.txt", "back.txt")):
+                              ("../../etc/passwd", "passwd"), ("metadata", "metadata"), ("a/metadata", "metadata"), ("mixed/and%5Cback.txt", "back.txt")):
             with self.subTest(segment=segment):
                 self.assertEqual(self.name_of(segment), name)
 
@@ -565,7 +565,9 @@ class LimitedUploads(DepotCase):
                     connection.send(raw_http.encode_request("PUT", "/files/over.bin", [("Transfer-Encoding", "chunked")]))
                     pieces = (b"%x\r\n%s\r\n" % (len(p), p) for p in pattern_pieces(size))
                 connection.send_until_answered(pieces)
-                self.assert_refused(self.check(connection.read_response()), status=413)
+                response = self.check(connection.read_response())
+                self.assert_refused(response, status=413)
+                self.assertFalse(response.keeps_alive)
 
     def test_a_client_that_reads_only_after_sending_reads_413(self):
         for framing in ("length", "chunked"):

@@ -29,6 +29,7 @@ struct form {
 	/* over the whole body, where the request's Content-Digest asks for it */
 	struct digest *content_digest;
 	unsigned char expected_body[SHA256_LEN];
+	int64_t received;     /* bytes of the body */
 	bool has_repr_digest; /* the request's Repr-Digest: of its one file */
 	unsigned char repr_digest[SHA256_LEN];
 	/* what the disk has kept for the body; each part takes of it */
@@ -246,7 +247,7 @@ static int form_prepare(struct exchange *x, struct form *form, struct err *err)
 {
 	const char *type = exchange_header(x, "Content-Type");
 
-	if (file_labels_init(&form->labels, err) < 0)
+	if (file_labels_init(&form->labels, err) < 0 || rest_read_query(x, &form->labels, err) < 0)
 		return -1;
 	if (!type)
 		return err_set(err, ERR_MEDIA_TYPE,
@@ -304,7 +305,15 @@ static int go_on(struct form *form, int rc)
 
 static int feed(struct form *form, bool lent, const void *data, size_t n, struct err *err)
 {
+	int64_t most = rest_front(form->x)->max_upload;
+
 	form->lent = lent;
+	form->received += (int64_t)n;
+	if (most >= 0 && form->received > most) {
+		err_set(err, ERR_TOO_LARGE, "the body has more than the %lld bytes that are taken",
+			(long long)most);
+		return go_on(form, -1);
+	}
 	if (form->content_digest && digest_update(form->content_digest, data, n, err) < 0)
 		return go_on(form, -1);
 	return go_on(form, multipart_feed(form->reader, data, n, err));

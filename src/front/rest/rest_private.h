@@ -30,6 +30,8 @@ void rest_reply_created(struct exchange *x, struct file_record *const *records, 
  * room for its body is the request's, until core_admit_end().
  */
 bool rest_refuse_upload(struct exchange *x, struct blob_reservation *room);
+/* Adds what the query says of a file: `tags`, `expires_in`, `visibility`, attr.KEY. Anything else is a mistake worth naming. */
+int rest_read_query(struct exchange *x, struct file_labels *labels, struct err *err);
 /*
  * The digest that header `name` demands: 1 and out, 0 none, -1 answered with 400.
  */

@@ -48,22 +48,24 @@ static void put_release(struct exchange *x)
 	free(put);
 }
 
-/* `tags`, `expires_in` and `visibility` by their names, attributes as attr.KEY; anything else is a mistake worth naming. */
-static int read_query(struct exchange *x, struct file_labels *labels, struct err *err)
+/* Whoever puts to /files/ID/metadata means the file's, and not a new one of that name. */
+static bool refuse_metadata(struct exchange *x)
 {
-	for (size_t i = 0; i < exchange_query_count(x); i++) {
-		const char *key, *value;
+	const char *path = exchange_param(x, 0), *slash = path ? strchr(path, '/') : NULL;
+	char id[UUID_TEXT_LEN + 1];
+	struct uuid uuid;
+	struct err err;
 
-		exchange_query(x, i, &key, &value);
-		if (!strncmp(key, "attr.", 5) && key[5])
-			key += 5;
-		else if (strcmp(key, "tags") != 0 && strcmp(key, "expires_in") != 0 &&
-			 strcmp(key, "visibility") != 0)
-			return err_set(err, ERR_INVALID, "unknown query parameter \"%s\"", key);
-		if (file_labels_add(labels, key, value, strlen(value), err) < 0)
-			return -1;
-	}
-	return 0;
+	if (!slash || slash - path != UUID_TEXT_LEN || strcmp(slash, "/metadata") != 0)
+		return false;
+	memcpy(id, path, UUID_TEXT_LEN);
+	id[UUID_TEXT_LEN] = '\0';
+	if (!uuid_parse(id, &uuid))
+		return false;
+	err_set(&err, ERR_METHOD, "PUT is not served here: PATCH changes metadata");
+	reply_error(x, &err);
+	reply_header(x, "Allow", "GET, HEAD, PATCH, OPTIONS");
+	return true;
 }
 
 static enum http_verdict put_check(struct exchange *x)
@@ -73,7 +75,7 @@ static enum http_verdict put_check(struct exchange *x)
 	struct err err;
 	int content, repr;
 
-	if (rest_refuse_upload(x, &room))
+	if (refuse_metadata(x) || rest_refuse_upload(x, &room))
 		return HTTP_ANSWERED;
 	put = calloc(1, sizeof(*put));
 	/* Without any in the query they stay the empty ones. */
@@ -87,7 +89,7 @@ static enum http_verdict put_check(struct exchange *x)
 	put->x = x;
 	put->room = room;
 	exchange_set_state(x, put);
-	if (read_query(x, &put->labels, &err) < 0) {
+	if (rest_read_query(x, &put->labels, &err) < 0) {
 		reply_error(x, &err);
 		return HTTP_ANSWERED;
 	}

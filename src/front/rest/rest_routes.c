@@ -118,6 +118,23 @@ bool rest_refuse_upload(struct exchange *x, struct blob_reservation *room)
 	return true;
 }
 
+int rest_read_query(struct exchange *x, struct file_labels *labels, struct err *err)
+{
+	for (size_t i = 0; i < exchange_query_count(x); i++) {
+		const char *key, *value;
+
+		exchange_query(x, i, &key, &value);
+		if (!strncmp(key, "attr.", 5) && key[5])
+			key += 5;
+		else if (strcmp(key, "tags") != 0 && strcmp(key, "expires_in") != 0 &&
+			 strcmp(key, "visibility") != 0)
+			return err_set(err, ERR_INVALID, "unknown query parameter \"%s\"", key);
+		if (file_labels_add(labels, key, value, strlen(value), err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int rest_expected_digest(struct exchange *x, const char *name, unsigned char out[SHA256_LEN])
 {
 	const char *value = exchange_header(x, name);
