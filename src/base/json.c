@@ -112,6 +112,13 @@ static json_t *load(struct reading *r, json_error_t *error)
 	return value;
 }
 
+/* Of a NUL, jansson speaks in the names of its macros. */
+static bool is_nul(const json_error_t *error)
+{
+	enum json_error_code code = json_error_code(error);
+	return code == json_error_null_character || code == json_error_null_byte_in_key;
+}
+
 json_t *json_parse(const char *text, size_t n, struct err *err)
 {
 	if (json_check_depth(text, n, err) < 0)
@@ -128,7 +135,7 @@ json_t *json_parse(const char *text, size_t n, struct err *err)
 		err_set(err, ERR_NO_MEMORY, "no memory for JSON");
 	else if (value == NULL)
 		err_set(err, ERR_INVALID, "JSON: line %d, column %d: %s", error.line, error.column,
-			error.text);
+			is_nul(&error) ? "\\u0000 is not allowed" : error.text);
 	return value;
 }
 

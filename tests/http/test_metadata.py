@@ -186,6 +186,11 @@ class Metadata(DepotCase):
             with self.subTest(body=body[:30]):
                 self.assert_unchanged_by(body)
 
+    def test_why_it_is_none_is_said_without_a_librarys_words(self):
+        for body in (b'{"name": "a\\u0000b"}', b'{"\\u0000": 1}'):
+            problem = self.assert_refused(self.request("PATCH", self.file["url"] + "/metadata", (), body), "\\u0000 is not allowed")
+            self.assertNotIn("JSON_", problem["detail"])
+
     def test_attributes_that_are_too_large_are_refused(self):
         for changes in ({"attributes": {"big": "x" * 2_000_000}}, {"attributes": {"k%d" % i: "v" for i in range(100_000)}}):
             response = self.assert_status(self.patch(self.id, changes), 400, 413)
